@@ -1,0 +1,1 @@
+"""Engines: where sampled tokens come from."""
