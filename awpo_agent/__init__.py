@@ -1,0 +1,1 @@
+"""The learner: chat tokens, engines, rollouts, AWPO and its trainer."""

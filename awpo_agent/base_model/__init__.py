@@ -1,0 +1,1 @@
+"""The base model that ships: package data, see the model card."""

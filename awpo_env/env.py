@@ -1,0 +1,279 @@
+"""The environment: a Gymnasium episode of assistant messages, validated tool calls and scripted users."""
+
+from __future__ import annotations
+
+import json
+import marshal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+from gymnasium import spaces
+
+from awpo_env.errors import UsageError
+from awpo_env.execution import BackendCrash, close, goal_state, run_call
+from awpo_env.outcomes import MALFORMED, check_weights, score_outcome
+from awpo_env.parsing import get_parser
+from awpo_env.rendering import render_messages
+from awpo_env.schema import error_object
+from awpo_env.spaces import AssistantText, Declarations, Messages
+from awpo_env.suites import Suite, load_suite
+from awpo_env.types import (
+    JSON,
+    AssistantMessage,
+    EpisodeStatus,
+    ErrorCode,
+    MalformedCall,
+    Message,
+    Task,
+    ToolCall,
+    Transcript,
+)
+from awpo_env.users import ScriptedUser, User
+
+_LAST_GENERATED_INDEX = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When an episode is cut off (`truncated`), and what a message may cost.
+
+    Attributes:
+        max_turns: Assistant messages in an episode.
+        max_tool_calls: Tool calls in an episode; calls beyond it are answered with a ``limit`` error.
+        max_parse_errors: Assistant messages in a row that hold an unreadable call.
+    """
+
+    max_turns: int = 30
+    max_tool_calls: int = 60
+    max_parse_errors: int = 3
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
+
+
+class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
+    """Tool use over several turns: text in, messages out, an outcome reward at the end.
+
+    An action is the text of one assistant message. With calls in it, they are validated against their JSON Schema and
+    run, and the results come back; without, the user's turn ends and the user speaks again or the episode is over.
+    Observations are ``{"messages", "new_messages", "tools"}``; `info` has ``status``, ``task_id`` and at the end
+    ``outcome`` (an `Outcome`, or None when the environment itself broke).
+
+    Args:
+        suite: What `load_suite` takes, or a loaded suite.
+        split: ``train`` or ``test``.
+        preset: The generator's difficulty preset; None is the suite's first.
+        tasks: Ids of the tasks to draw from; None draws from everything the split has.
+        outcome: The outcome reward: a name or weights by name (`awpo_env.outcomes.OUTCOMES`).
+        parser: The layout of assistant text (`awpo_env.parsing.PARSERS`).
+        limits: When an episode is cut off; a mapping of `Limits` fields will do.
+        make_user: Builds who speaks for the user of a task.
+        render_mode: ``ansi`` returns the transcript, ``human`` prints it.
+
+    Raises:
+        UsageError: An argument is impossible; one sentence says what was expected.
+    """
+
+    metadata = {"render_modes": ["ansi", "human"], "render_fps": 1}  # noqa: RUF012 - Gymnasium's own convention
+
+    def __init__(
+        self,
+        suite: str | Suite,
+        *,
+        split: str = "train",
+        preset: str | None = None,
+        tasks: Sequence[str] | None = None,
+        outcome: str | Mapping[str, float] = "success",
+        parser: str = "hermes",
+        limits: Limits | Mapping[str, int] | None = None,
+        make_user: Callable[[Task], User] = ScriptedUser,
+        render_mode: str | None = None,
+    ) -> None:
+        self.suite = load_suite(suite) if isinstance(suite, str) else suite
+        self._task_ids = tuple(tasks) if tasks is not None else tuple(self.suite.tasks)
+        if not self._task_ids:
+            preset = preset or self.suite.presets[0]
+            self.suite.check(split, preset)
+        self._split, self._preset = split, preset
+        self._weights = {outcome: 1.0} if isinstance(outcome, str) else dict(outcome)
+        check_weights(self._weights)
+        self.parser = get_parser(parser)
+        self._limits = limits if isinstance(limits, Limits) else Limits(**(limits or {}))
+        self._make_user = make_user
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            raise UsageError(f"render_mode {render_mode!r} is unknown; expected one of {self.metadata['render_modes']}")
+        self.render_mode = render_mode
+        self.action_space = AssistantText(self.suite.tools, self.parser)
+        self.observation_space = spaces.Dict(
+            messages=Messages(),
+            new_messages=Messages(),
+            tools=Declarations(list(self.suite.tools.declarations.values())),
+        )
+        self._backend: Any = None
+        self._status = EpisodeStatus.COMPLETED
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start the task ``options["task_id"]``, or one drawn from the split with `self.np_random`."""
+        super().reset(seed=seed)
+        task_id = (options or {}).get("task_id")
+        self.task = self.suite.task(task_id if task_id is not None else self._draw_task_id())
+        self.close()
+        self._backend = self.suite.backend(self.task.state)
+        self._user = self._make_user(self.task)
+        self._available = list(self.task.tools or self.suite.tools)
+        self._serialized_tools = self._serialize_tools()
+        self._status, self._outcome = EpisodeStatus.RUNNING, None
+        self._num_turns = self._num_calls = self._num_parse_errors = 0
+        self._messages: list[Message] = [{"role": "system", "content": self.task.policy or self.suite.policy}]
+        self._messages.append({"role": "user", "content": self._user.next(self._messages) or ""})
+        return self._observation(0), self._info()
+
+    def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Take one assistant message and return what comes back.
+
+        Raises:
+            UsageError: The episode is over, or the action is not text.
+        """
+        if not isinstance(action, str):
+            raise UsageError(f"action is {type(action).__name__}; expected the text of an assistant message")
+        if self._status is not EpisodeStatus.RUNNING:
+            raise UsageError(f"the episode is over ({self._status}); call reset() first")
+        num_before = len(self._messages)
+        message = self.parser.parse(action)
+        self._num_turns += 1
+        self._append_assistant(message)
+        problem = None
+        try:
+            if message.calls:
+                self._run_calls(message)
+            else:
+                self._end_user_turn()
+        except BackendCrash as crash:
+            problem, self._status = str(crash), EpisodeStatus.ENVIRONMENT_ERROR
+        self._check_limits(message)
+        return self._result(num_before, problem)
+
+    def truncate(self, status: EpisodeStatus) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """End the running episode from outside, as whoever counts tokens does; returns what `step` returns."""
+        if self._status is EpisodeStatus.RUNNING:
+            self._status = status
+        return self._result(len(self._messages), None)
+
+    @property
+    def transcript(self) -> Transcript:
+        """The episode so far, for judges and logs."""
+        declarations = self.suite.tools.declarations
+        return Transcript(
+            self.task, tuple(self._messages), tuple(declarations[name] for name in self._available), self._status
+        )
+
+    def render(self) -> str | None:
+        """Return (``ansi``) or print (``human``) the transcript."""
+        if self.render_mode is None:
+            raise UsageError("render() needs a render_mode; make the environment with render_mode='ansi' or 'human'")
+        text = render_messages(self._messages)
+        if self.render_mode == "human":
+            print(text)
+            return None
+        return text
+
+    def close(self) -> None:
+        """Release the backend; may be called twice."""
+        if self._backend is not None:
+            close(self._backend)
+            self._backend = None
+
+    def _draw_task_id(self) -> str:
+        if self._task_ids:
+            return self._task_ids[int(self.np_random.integers(len(self._task_ids)))]
+        return f"{self._split}/{self._preset}/{int(self.np_random.integers(_LAST_GENERATED_INDEX))}"
+
+    def _append_assistant(self, message: AssistantMessage) -> None:
+        entry: Message = {"role": "assistant", "content": message.content}
+        if message.reasoning:
+            entry["reasoning_content"] = message.reasoning
+        if message.calls:
+            entry["tool_calls"] = [
+                {"id": f"call_{self._num_calls + offset}", "type": "function", "function": _function(call)}
+                for offset, call in enumerate(message.calls)
+            ]
+        self._messages.append(entry)
+
+    def _run_calls(self, message: AssistantMessage) -> None:
+        for call in message.calls:
+            call_id, self._num_calls = f"call_{self._num_calls}", self._num_calls + 1
+            if self._num_calls > self._limits.max_tool_calls:
+                result = error_object(ErrorCode.LIMIT, f"only {self._limits.max_tool_calls} tool calls are allowed")
+            else:
+                result, _ = run_call(self._backend, self.suite.tools, call, self._available)
+            name = call.name if isinstance(call, ToolCall) else MALFORMED
+            content = json.dumps(result, ensure_ascii=False)
+            self._messages.append({"role": "tool", "tool_call_id": call_id, "name": name, "content": content})
+
+    def _end_user_turn(self) -> None:
+        said = self._user.next(self._messages)
+        if said is None:
+            self._status = EpisodeStatus.COMPLETED
+            return
+        turn = sum(message["role"] == "user" for message in self._messages)
+        if turn < len(self.task.turns) and self.task.turns[turn].new_tools:
+            self._show_tools(self.task.turns[turn].new_tools)
+        self._messages.append({"role": "user", "content": said})
+
+    def _show_tools(self, names: Sequence[str]) -> None:
+        self._available += [name for name in names if name not in self._available]
+        self._serialized_tools = self._serialize_tools()
+        lines = [json.dumps(self.suite.tools.declarations[name], ensure_ascii=False) for name in names]
+        self._messages.append({"role": "system", "content": "New tools:\n" + "\n".join(lines)})
+
+    def _check_limits(self, message: AssistantMessage) -> None:
+        is_unreadable = any(isinstance(call, MalformedCall) for call in message.calls)
+        self._num_parse_errors = self._num_parse_errors + 1 if is_unreadable else 0
+        if self._status is not EpisodeStatus.RUNNING:
+            return
+        if self._num_parse_errors >= self._limits.max_parse_errors:
+            self._status = EpisodeStatus.PARSE_ERROR_LIMIT
+        elif self._num_calls > self._limits.max_tool_calls:
+            self._status = EpisodeStatus.MAX_TOOL_CALLS
+        elif self._num_turns >= self._limits.max_turns:
+            self._status = EpisodeStatus.MAX_TURNS
+
+    def _result(
+        self, num_before: int, problem: str | None
+    ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        is_over = self._status is not EpisodeStatus.RUNNING
+        if is_over and self._status is not EpisodeStatus.ENVIRONMENT_ERROR:
+            goal = goal_state(self.suite.backend, self.task)
+            self._outcome = score_outcome(self.transcript, self._backend.snapshot(), goal, self._weights)
+        info = self._info()
+        if is_over:
+            info["outcome"] = self._outcome
+        if problem is not None:
+            info["error"] = problem
+        terminated = self._status is EpisodeStatus.COMPLETED
+        reward = self._outcome.value if self._outcome is not None else 0.0
+        return self._observation(num_before), reward, terminated, is_over and not terminated, info
+
+    def _observation(self, num_before: int) -> dict[str, Any]:
+        # Users keep observations, so each is a copy of its own; marshal is the fastest deep copy of JSON there is.
+        messages = tuple(marshal.loads(marshal.dumps(self._messages)))
+        new_messages = tuple(marshal.loads(marshal.dumps(self._messages[num_before:])))
+        return {"messages": messages, "new_messages": new_messages, "tools": marshal.loads(self._serialized_tools)}
+
+    def _serialize_tools(self) -> bytes:
+        return marshal.dumps(tuple(self.suite.tools.declarations[name] for name in self._available))
+
+    def _info(self) -> dict[str, Any]:
+        return {"status": str(self._status), "task_id": self.task.id, "kind": self.task.kind}
+
+
+def _function(call: ToolCall | MalformedCall) -> dict[str, JSON]:
+    if isinstance(call, MalformedCall):
+        return {"name": MALFORMED, "arguments": call.text}
+    return {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}

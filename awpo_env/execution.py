@@ -1,0 +1,82 @@
+"""Running calls on a backend: every mistake of the model becomes an observation, a failed call leaves no trace."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from awpo_env.errors import ToolError
+from awpo_env.schema import ToolSet, error_object
+from awpo_env.suites import Backend
+from awpo_env.types import JSON, ErrorCode, MalformedCall, Task, ToolCall
+
+
+class BackendCrash(Exception):
+    """A backend raised something other than `ToolError`: a bug of the tool, not a mistake of the model."""
+
+
+def run_call(
+    backend: Backend, tools: ToolSet, call: ToolCall | MalformedCall, available: Sequence[str]
+) -> tuple[JSON, bool]:
+    """Validate and run one call.
+
+    Args:
+        backend: The episode's state.
+        tools: The suite's compiled declarations.
+        call: What the model asked for.
+        available: Names of the tools on show.
+
+    Returns:
+        The result or the error object, and whether the call ran.
+
+    Raises:
+        BackendCrash: The backend has a bug; its own exception is the cause. The state is as it was before the call.
+    """
+    if isinstance(call, MalformedCall):
+        return error_object(ErrorCode.MALFORMED_JSON, call.problem), False
+    if error := tools.check(call, available):
+        return error, False
+    call = tools.integral(call)
+    try:
+        with transaction(backend):
+            return getattr(backend, call.name)(**call.arguments), True
+    except ToolError as error:
+        return error_object(ErrorCode.TOOL_ERROR, error.message), False
+    except Exception as error:
+        raise BackendCrash(f"tool {call.name!r} raised {type(error).__name__}: {error}") from error
+
+
+@contextlib.contextmanager
+def transaction(backend: Backend) -> Iterator[None]:
+    """Undo everything done to the backend inside this block when an exception leaves it."""
+    own = getattr(backend, "transaction", None)
+    if own is not None:
+        with own():
+            yield
+        return
+    before = backend.snapshot()
+    try:
+        yield
+    except Exception:
+        backend.restore(before)
+        raise
+
+
+def goal_state(build: type[Backend], task: Task) -> JSON:
+    """Return the state the reference solution reaches.
+
+    Reference calls that fail on purpose (a conflict to recover from) change nothing.
+    """
+    backend = build(task.state)
+    for call in task.reference_calls():
+        with contextlib.suppress(ToolError), transaction(backend):
+            getattr(backend, call.name)(**call.arguments)
+    goal = backend.snapshot()
+    close(backend)
+    return goal
+
+
+def close(backend: Backend) -> None:
+    """Release what a backend holds, if it holds anything."""
+    if hasattr(backend, "close"):
+        backend.close()

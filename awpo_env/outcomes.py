@@ -1,0 +1,164 @@
+"""Outcome rewards: pure functions of task, transcript and final state, each with the range this task allows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from awpo_env.errors import UsageError, did_you_mean
+from awpo_env.types import JSON, EpisodeStatus, Fact, Message, Outcome, ToolCall, Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """One named part of an outcome: its value and what this task allows."""
+
+    value: float
+    low: float
+    high: float
+
+
+OutcomeFunction = Callable[[Transcript, JSON, JSON], Component]
+"""(transcript, final state, goal state) -> component."""
+
+
+def state(transcript: Transcript, final: JSON, goal: JSON) -> Component:
+    """1 when the final state equals the state of the reference solution, nothing else changed; else 0. Source: ours."""
+    return Component(float(final == goal), 0.0, 1.0)
+
+
+def answer(transcript: Transcript, final: JSON, goal: JSON) -> Component:
+    """The share of facts the user was told, in [0, 1]; 1 when there is nothing to tell. Source: ours.
+
+    A fact counts when some message of its user turn or a later one holds it as a whole word, none of its decoys, and a
+    tool had returned it before.
+    """
+    facts = [(index, fact) for index, turn in enumerate(transcript.task.turns) for fact in turn.facts]
+    if not facts:
+        return Component(1.0, 0.0, 1.0)
+    told = sum(_is_told(transcript.messages, turn, fact) for turn, fact in facts)
+    return Component(told / len(facts), 0.0, 1.0)
+
+
+def success(transcript: Transcript, final: JSON, goal: JSON) -> Component:
+    """1 when the task is over, `state` is 1 and `answer` is 1; else 0. Source: ours."""
+    solved = (
+        transcript.status is EpisodeStatus.COMPLETED
+        and state(transcript, final, goal).value == 1.0
+        and answer(transcript, final, goal).value == 1.0
+    )
+    return Component(float(solved), 0.0, 1.0)
+
+
+def calls(transcript: Transcript, final: JSON, goal: JSON) -> Component:
+    """ToolRL's graded match: format in [0, 1] plus correctness in [-3, 3]. Source: ToolRL (arXiv 2504.13958).
+
+    Correctness: Jaccard of the tool-name multisets, then for every reference call the best unused call of that name by
+    Jaccard of parameter names plus the number of equal values; the sum over what is attainable, mapped to [-3, 3].
+    Without reference calls correctness is 0 for everyone, and the attainable range is [0, 1].
+    """
+    made, malformed, messages = _made_calls(transcript.messages)
+    form = 1.0 - malformed / messages if messages else 0.0
+    wanted = transcript.task.reference_calls()
+    if not wanted:
+        return Component(form, 0.0, 1.0)
+    names_wanted, names_made = Counter(call.name for call in wanted), Counter(call.name for call in made)
+    union = (names_wanted | names_made).total()
+    points = (names_wanted & names_made).total() / union
+    unused = list(made)
+    for call in wanted:
+        candidates = [other for other in unused if other.name == call.name]
+        if candidates:
+            best = max(candidates, key=lambda other: _likeness(call, other))
+            points += _likeness(call, best)
+            unused.remove(best)
+    attainable = 1 + sum(1 + len(call.arguments) for call in wanted)
+    return Component(form + 6.0 * points / attainable - 3.0, -3.0, 4.0)
+
+
+OUTCOMES: Mapping[str, OutcomeFunction] = {"success": success, "state": state, "answer": answer, "calls": calls}
+"""Outcome functions by the name a weight is given for."""
+
+
+def check_weights(weights: Mapping[str, float]) -> None:
+    """Raise UsageError unless `weights` names known outcomes with positive weights."""
+    for name, weight in weights.items():
+        if name not in OUTCOMES:
+            raise UsageError(f"unknown outcome {name!r}; expected one of {sorted(OUTCOMES)}.{did_you_mean(name, OUTCOMES)}")
+        if not weight > 0:
+            raise UsageError(f"outcome {name!r} has weight {weight!r}; expected a positive number")
+    if not weights:
+        raise UsageError(f"no outcome is named; expected weights for some of {sorted(OUTCOMES)}")
+
+
+def score_outcome(transcript: Transcript, final: JSON, goal: JSON, weights: Mapping[str, float]) -> Outcome:
+    """Return the weighted sum of the named outcomes, with its attainable range on this task.
+
+    Args:
+        transcript: The finished episode.
+        final: The backend's final snapshot.
+        goal: The snapshot the reference solution reaches.
+        weights: Outcome names and weights.
+    """
+    parts = {name: OUTCOMES[name](transcript, final, goal) for name in weights}
+    shown = {name: part.value for name, part in parts.items()}
+    for name in ("success", "state", "answer"):
+        if name not in shown:
+            shown[name] = OUTCOMES[name](transcript, final, goal).value
+    return Outcome(
+        value=sum(weight * parts[name].value for name, weight in weights.items()),
+        low=sum(weight * parts[name].low for name, weight in weights.items()),
+        high=sum(weight * parts[name].high for name, weight in weights.items()),
+        success=shown["success"] == 1.0,
+        components=shown,
+    )
+
+
+def _is_told(messages: tuple[Message, ...], turn: int, fact: Fact) -> bool:
+    user_messages, is_grounded = 0, False
+    for message in messages:
+        if message["role"] == "user":
+            user_messages += 1
+        elif message["role"] == "tool":
+            is_grounded = is_grounded or contains_word(message["content"], fact.value)
+        elif message["role"] == "assistant" and user_messages > turn and is_grounded:
+            told = contains_word(message["content"], fact.value)
+            if told and not any(contains_word(message["content"], decoy) for decoy in fact.decoys):
+                return True
+    return False
+
+
+def contains_word(text: str, word: str) -> bool:
+    """Whether `word` stands in `text` as a whole word or number, whatever the case (``12`` is not in ``12.5``)."""
+    pattern = rf"(?<![\w.-]){re.escape(word)}(?![\w-]|\.\d)"
+    return re.search(pattern, text, re.IGNORECASE) is not None
+
+
+def _made_calls(messages: tuple[Message, ...]) -> tuple[list[ToolCall], int, int]:
+    made, malformed, assistant_messages = [], 0, 0
+    for message in messages:
+        if message["role"] != "assistant":
+            continue
+        assistant_messages += 1
+        calls = message.get("tool_calls", ())
+        malformed += any(call["function"]["name"] == MALFORMED for call in calls)
+        made += [
+            ToolCall(call["function"]["name"], json.loads(call["function"]["arguments"]))
+            for call in calls
+            if call["function"]["name"] != MALFORMED
+        ]
+    return made, malformed, assistant_messages
+
+
+MALFORMED = "malformed_call"
+"""The name under which a call that could not be read stands in a message."""
+
+
+def _likeness(wanted: ToolCall, made: ToolCall) -> float:
+    keys_wanted, keys_made = set(wanted.arguments), set(made.arguments)
+    union = keys_wanted | keys_made
+    jaccard = len(keys_wanted & keys_made) / len(union) if union else 1.0
+    return jaccard + sum(made.arguments[key] == wanted.arguments[key] for key in keys_wanted & keys_made)

@@ -1,0 +1,21 @@
+"""Registers the environments with Gymnasium, by the package's entry point or on import."""
+
+from __future__ import annotations
+
+import gymnasium
+
+_SUITE_OF_ID = {"Calculator-v0": "calculator", "Meetings-v0": "meetings", "Retail-v0": "retail", "ToolUse-v0": None}
+
+ENV_IDS = tuple(f"awpo/{name}" for name in _SUITE_OF_ID)
+"""Every registered id. ``awpo/ToolUse-v0`` is generic: ``gymnasium.make("awpo/ToolUse-v0", suite="./my_suite")``."""
+
+
+def register_envs() -> None:
+    """Register every id once; Gymnasium calls this through the entry point ``gymnasium.envs``."""
+    for name, suite in _SUITE_OF_ID.items():
+        if f"awpo/{name}" not in gymnasium.envs.registration.registry:
+            gymnasium.register(
+                id=f"awpo/{name}",
+                entry_point="awpo_env.env:ToolUseEnv",
+                kwargs={} if suite is None else {"suite": suite},
+            )
