@@ -1,4 +1,4 @@
-"""Registers the environments with Gymnasium, by the package's entry point or on import."""
+"""Registers the environments with Gymnasium; importing `awpo_env` calls it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ENV_IDS = tuple(f"awpo/{name}" for name in _SUITE_OF_ID)
 
 
 def register_envs() -> None:
-    """Register every id once; Gymnasium calls this through the entry point ``gymnasium.envs``."""
+    """Register every id that is not registered yet."""
     for name, suite in _SUITE_OF_ID.items():
         if f"awpo/{name}" not in gymnasium.envs.registration.registry:
             gymnasium.register(
