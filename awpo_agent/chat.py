@@ -1,0 +1,98 @@
+"""Messages and tools to token ids, append-only: what was sampled is never encoded again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from awpo_env.errors import UsageError
+from awpo_env.types import Message
+
+_DUMMY_CALL = {"id": "call_0", "type": "function", "function": {"name": "tool", "arguments": "{}"}}
+
+
+class ChatTokens:
+    """Renders a conversation through the tokenizer's chat template, a piece at a time.
+
+    The first prompt is rendered whole. After that only what the environment adds is rendered, as the template's own
+    delta behind an assistant message, and appended; so a template that would rewrite history never gets the chance.
+
+    Args:
+        tokenizer: With a chat template and an end-of-sequence token that ends an assistant message.
+        template_options: Passed to the chat template (``compact_tools=True`` for the base model that ships).
+
+    Raises:
+        UsageError: The tokenizer has no chat template, or no end-of-sequence token.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, template_options: Mapping[str, Any] | None = None
+    ) -> None:
+        if not tokenizer.chat_template:
+            raise UsageError("the tokenizer has no chat template; expected one that renders tools, set chat_template")
+        if tokenizer.eos_token_id is None:
+            raise UsageError("the tokenizer has no end-of-sequence token; set eos_token to what ends an assistant turn")
+        self.tokenizer = tokenizer
+        self.options = dict(template_options or {})
+        self.stop_ids = (tokenizer.eos_token_id,)
+
+    def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Return the ids of the first prompt, ending where the assistant starts to write."""
+        return self._encode(self._render(messages, tools, add_generation_prompt=True))
+
+    def delta(self, messages: Sequence[Message]) -> list[int]:
+        """Return the ids that follow an assistant message's end token: `messages`, then the next assistant's start.
+
+        Args:
+            messages: What the environment said since: tool results, system notes, the user.
+        """
+        tool_calls = [_DUMMY_CALL] if messages and messages[0]["role"] == "tool" else None
+        assistant: Message = {"role": "assistant", "content": "x"}
+        if tool_calls:
+            assistant["tool_calls"] = tool_calls
+        before = [{"role": "user", "content": "x"}, assistant]
+        start = self._render(before, (), add_generation_prompt=False)
+        whole = self._render([*before, *messages], (), add_generation_prompt=True)
+        if not whole.startswith(start):
+            raise UsageError(
+                "the chat template rewrites an earlier assistant message when later ones follow; "
+                "expected a template that only appends"
+            )
+        behind_end_token = start.rpartition(self.tokenizer.eos_token)[2]
+        return self._encode(behind_end_token + whole[len(start) :])
+
+    def assistant(self, text: str) -> list[int]:
+        """Return the ids of a written assistant message with its end token, for demonstrations."""
+        return [*self._encode(text), self.stop_ids[0]]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of sampled ids, end token left out, tags kept."""
+        kept = ids[:-1] if ids and ids[-1] in self.stop_ids else ids
+        return self.tokenizer.decode(list(kept), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def rewrites_history(self, tools: Sequence[Mapping[str, Any]] = ()) -> str | None:
+        """Return what the template changes in an earlier turn once another follows, or None.
+
+        Such templates (many drop the reasoning of earlier turns) are safe here, because nothing is rendered twice, but
+        the model then sees more of its own reasoning than the template's authors meant.
+        """
+        said: list[Message] = [
+            {"role": "user", "content": "first"},
+            {"role": "assistant", "content": "reply", "reasoning_content": "reason"},
+        ]
+        before = self._render(said, tools, add_generation_prompt=False)
+        after = self._render([*said, {"role": "user", "content": "second"}], tools, add_generation_prompt=False)
+        if after.startswith(before):
+            return None
+        kept = next(i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
+        return f"assistant message 1 changes from {before[kept : kept + 40]!r} to {after[kept : kept + 40]!r}"
+
+    def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], **options: Any) -> str:
+        return self.tokenizer.apply_chat_template(
+            list(messages), tools=list(tools) or None, tokenize=False, **self.options, **options
+        )
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False)

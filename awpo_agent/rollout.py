@@ -1,0 +1,176 @@
+"""Episodes as coroutines: an environment, an engine and a judge make one token-exact rollout each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium
+
+from awpo_agent.chat import ChatTokens
+from awpo_agent.engines.base import Completion, Engine, Sampling
+from awpo_agent.types import Rollout
+from awpo_env.judges.base import Judge
+from awpo_env.types import EpisodeStatus, Score, Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutLimits:
+    """How long an episode may get, and how its tokens are drawn.
+
+    Attributes:
+        max_length: Most tokens of a whole conversation.
+        max_turn_length: Most tokens of one assistant message.
+        temperature: 0 is greedy.
+        top_k: 0 keeps all.
+        top_p: 1.0 keeps all.
+    """
+
+    max_length: int
+    max_turn_length: int
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeKey:
+    """Names an episode: where its task and its sampling noise come from.
+
+    Attributes:
+        seed: The run's seed.
+        step: The training step, or an evaluation's own number.
+        episode: Number of the episode within the step, over all processes.
+        task_seed: The environment is reset with it; equal for all rollouts of a group.
+    """
+
+    seed: int
+    step: int
+    episode: int
+    task_seed: int
+
+
+async def run_episode(
+    env: gymnasium.Env[dict[str, Any], str],
+    engine: Engine,
+    chat: ChatTokens,
+    key: EpisodeKey,
+    limits: RolloutLimits,
+    judge: Judge | None = None,
+) -> Rollout:
+    """Play one episode to its end and return it as tokens and rewards.
+
+    Tokens are recorded as they are sampled; what the environment answers is appended as the template's own delta.
+    """
+    observation, info = env.reset(seed=key.task_seed)
+    ids = chat.prompt(observation["messages"], observation["tools"])
+    num_prompt_tokens = len(ids)
+    is_sampled, logprobs = [False] * len(ids), [0.0] * len(ids)
+
+    def append(new_ids: Sequence[int], new_logprobs: Sequence[float] | None = None) -> None:
+        ids.extend(new_ids)
+        is_sampled.extend([new_logprobs is not None] * len(new_ids))
+        logprobs.extend(new_logprobs if new_logprobs is not None else [0.0] * len(new_ids))
+
+    while True:
+        budget = min(limits.max_turn_length, limits.max_length - len(ids))
+        if budget < 1:
+            _, _, _, _, info = env.unwrapped.truncate(EpisodeStatus.MAX_TOKENS)
+            break
+        completion = await engine.generate(ids, _sampling(chat, key, limits, budget))
+        append(completion.ids, completion.logprobs)
+        observation, _, terminated, truncated, info = env.step(chat.decode(completion.ids))
+        if terminated or truncated:
+            break
+        append(_after(chat, completion, observation["new_messages"][1:]))
+    transcript = env.unwrapped.transcript
+    return Rollout(
+        ids=tuple(ids),
+        is_sampled=tuple(is_sampled),
+        logprobs=tuple(logprobs),
+        num_prompt_tokens=num_prompt_tokens,
+        transcript=transcript,
+        outcome=info["outcome"],
+        reasoning=await _judge(judge, transcript),
+        info={name: info[name] for name in ("task_id", "kind", "status", "error") if name in info},
+    )
+
+
+def _sampling(chat: ChatTokens, key: EpisodeKey, limits: RolloutLimits, budget: int) -> Sampling:
+    return Sampling(
+        max_tokens=budget,
+        stop_ids=chat.stop_ids,
+        key=(key.seed, key.step, key.episode),
+        temperature=limits.temperature,
+        top_k=limits.top_k,
+        top_p=limits.top_p,
+    )
+
+
+def _after(chat: ChatTokens, completion: Completion, messages: Sequence[dict[str, Any]]) -> list[int]:
+    # A message cut off by its budget has no end token; the environment supplies it, and it carries no loss.
+    end = [] if completion.finish_reason == "stop" else [chat.stop_ids[0]]
+    return end + chat.delta(messages)
+
+
+async def _judge(judge: Judge | None, transcript: Transcript) -> Score | None:
+    if judge is None:
+        return None
+    # In a thread, so that a judge that waits for a server holds back nobody's next message.
+    return (await asyncio.to_thread(judge.score, [transcript]))[0]
+
+
+class EnvironmentPool:
+    """Environments made on demand and used again, one for each episode that runs at the same time.
+
+    Args:
+        make: Makes one environment.
+    """
+
+    def __init__(self, make: Callable[[], gymnasium.Env[dict[str, Any], str]]) -> None:
+        self._make = make
+        self._idle: list[gymnasium.Env[dict[str, Any], str]] = []
+
+    def take(self) -> gymnasium.Env[dict[str, Any], str]:
+        """Return an environment nobody else uses."""
+        return self._idle.pop() if self._idle else self._make()
+
+    def give_back(self, env: gymnasium.Env[dict[str, Any], str]) -> None:
+        """Return an environment after its episode."""
+        self._idle.append(env)
+
+    def close(self) -> None:
+        """Close all idle environments."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+def collect(
+    pool: EnvironmentPool,
+    engine: Engine,
+    chat: ChatTokens,
+    keys: Sequence[EpisodeKey],
+    limits: RolloutLimits,
+    judge: Judge | None = None,
+    on_end: Callable[[Rollout], None] | None = None,
+) -> list[Rollout]:
+    """Run one episode per key, all at the same time, and return the rollouts in the order of the keys.
+
+    Args:
+        on_end: Called with each rollout as it ends, for progress bars.
+    """
+
+    async def one(key: EpisodeKey) -> Rollout:
+        env = pool.take()
+        rollout = await run_episode(env, engine, chat, key, limits, judge)
+        pool.give_back(env)
+        if on_end is not None:
+            on_end(rollout)
+        return rollout
+
+    async def everything() -> list[Rollout]:
+        return list(await asyncio.gather(*(one(key) for key in keys)))
+
+    return asyncio.run(everything())
