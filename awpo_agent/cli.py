@@ -104,8 +104,8 @@ def guarded(run: Callable[[], int]) -> int:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA_OF_MODULE:
             raise
-        extra = _EXTRA_OF_MODULE[missing]
-        print(f"awpo: this needs {missing!r}, which is not installed; run: pip install 'awpo[{extra}]'", file=sys.stderr)
+        install = f"pip install 'awpo[{_EXTRA_OF_MODULE[missing]}]'"
+        print(f"awpo: this needs {missing!r}, which is not installed; run: {install}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         print("awpo: interrupted", file=sys.stderr)

@@ -81,15 +81,14 @@ def find_suite(name: str) -> Suite:
             raise UsageError(f"{name} is generic; name the suite itself, for example 'retail' or './my_suite'")
         return load_suite(suite)
     if name.startswith("awpo/") and not Path(name).is_dir():
-        raise UsageError(f"unknown environment {name!r}; expected one of {', '.join(ENV_IDS)}.{did_you_mean(name, ENV_IDS)}")
+        hint = did_you_mean(name, ENV_IDS)
+        raise UsageError(f"unknown environment {name!r}; expected one of {', '.join(ENV_IDS)}.{hint}")
     return load_suite(name)
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return rows as aligned columns; a long cell is wrapped within its column."""
-    widths = [
-        min(max(len(cell) for cell in column), _WIDEST_COLUMN) for column in zip(headers, *rows, strict=True)
-    ]
+    widths = [min(max(len(cell) for cell in column), _WIDEST_COLUMN) for column in zip(headers, *rows, strict=True)]
     lines: list[str] = []
     for row in [headers, *rows]:
         cells = [textwrap.wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
