@@ -1,0 +1,65 @@
+# Everything runs in .venv, which each target makes if it is missing. `make` alone prints the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+TORCH := torch==2.13.0
+# One thread a process: the models here are small, and the tests already use every core.
+RUN := OMP_NUM_THREADS=1 $(BIN)/python
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup quickstart test heavy check format bench clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.dev ## install everything for development into .venv
+
+quickstart: $(VENV)/.train ## train a small model on this machine and watch it learn
+	$(BIN)/python -m awpo_agent.quickstart
+
+test: $(VENV)/.dev ## run the tests, without those that take minutes
+	$(RUN) -m pytest -m "not heavy and not gpu" $(PYTEST_ARGS)
+
+heavy: $(VENV)/.dev ## run the tests that take minutes
+	$(RUN) -m pytest -m "heavy and not gpu" $(PYTEST_ARGS)
+
+check: $(VENV)/.dev ## lint and check the formatting
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev ## repair lint and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## run the benchmarks, results go to benchmarks/results
+	@mkdir -p benchmarks/results
+	@set -e; for script in benchmarks/bench_*.py; do \
+		name=$$(basename $$script .py); echo "$$name"; \
+		$(RUN) $$script --json > benchmarks/results/$$name.json.new; \
+		mv benchmarks/results/$$name.json.new benchmarks/results/$$name.json; \
+	done
+
+clean: ## remove .venv, builds and caches
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1 | tail -n 1); \
+	run: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# torch goes first: a pinned release keeps pip from choosing another build when the open range is resolved.
+$(VENV)/.train: pyproject.toml | $(VENV)/.created
+	$(PIP) install "$(TORCH)"
+	$(PIP) install -e ".[train]"
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.created
+	$(PIP) install "$(TORCH)"
+	$(PIP) install -e ".[dev,judge]"
+	@touch $@ $(VENV)/.train
