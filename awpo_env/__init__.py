@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING
 from awpo_env.registration import ENV_IDS, register_envs
 
 if TYPE_CHECKING:
-    from awpo_env.env import Limits, ToolUseEnv
+    from awpo_env.env import ToolUseEnv
     from awpo_env.errors import AwpoError, SuiteError, ToolError, UsageError
+    from awpo_env.limits import Limits
     from awpo_env.suites import Suite, load_suite
     from awpo_env.types import Task
 
 _HOME = {
     "AwpoError": "errors",
-    "Limits": "env",
+    "Limits": "limits",
     "Suite": "suites",
     "SuiteError": "errors",
     "Task": "types",

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import marshal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium
 from gymnasium import spaces
 
 from awpo_env.errors import UsageError
-from awpo_env.execution import BackendCrash, close, goal_state, run_call
+from awpo_env.execution import BackendCrash, close, goal_state, observation_text, run_call
+from awpo_env.limits import Limits
 from awpo_env.outcomes import MALFORMED, check_weights, score_outcome
-from awpo_env.parsing import get_parser
+from awpo_env.parsing import encodable, get_parser
 from awpo_env.rendering import render_messages
 from awpo_env.schema import error_object
+from awpo_env.sources import TaskSource
 from awpo_env.spaces import AssistantText, Declarations, Messages
 from awpo_env.suites import Suite, load_suite
 from awpo_env.types import (
@@ -32,27 +33,7 @@ from awpo_env.types import (
 )
 from awpo_env.users import ScriptedUser, User
 
-_LAST_GENERATED_INDEX = 2**31 - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """When an episode is cut off (`truncated`), and what a message may cost.
-
-    Attributes:
-        max_turns: Assistant messages in an episode.
-        max_tool_calls: Tool calls in an episode; calls beyond it are answered with a ``limit`` error.
-        max_parse_errors: Assistant messages in a row that hold an unreadable call.
-    """
-
-    max_turns: int = 30
-    max_tool_calls: int = 60
-    max_parse_errors: int = 3
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} is {getattr(self, name)}; expected at least 1")
+__all__ = ["Limits", "ToolUseEnv"]
 
 
 class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
@@ -67,7 +48,8 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
         suite: What `load_suite` takes, or a loaded suite.
         split: ``train`` or ``test``.
         preset: The generator's difficulty preset; None is the suite's first.
-        tasks: Ids of the tasks to draw from; None draws from everything the split has.
+        tasks: Ids of the tasks to draw from; None draws from everything the split has: the generator's tasks, or the
+            fixed ones of a suite without a generator.
         outcome: The outcome reward: a name or weights by name (`awpo_env.outcomes.OUTCOMES`).
         parser: The layout of assistant text (`awpo_env.parsing.PARSERS`).
         limits: When an episode is cut off; a mapping of `Limits` fields will do.
@@ -94,15 +76,11 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
         render_mode: str | None = None,
     ) -> None:
         self.suite = load_suite(suite) if isinstance(suite, str) else suite
-        self._task_ids = tuple(tasks) if tasks is not None else tuple(self.suite.tasks)
-        if not self._task_ids:
-            preset = preset or self.suite.presets[0]
-            self.suite.check(split, preset)
-        self._split, self._preset = split, preset
+        self._source = TaskSource(self.suite, tasks, split, preset)
         self._weights = {outcome: 1.0} if isinstance(outcome, str) else dict(outcome)
         check_weights(self._weights)
         self.parser = get_parser(parser)
-        self._limits = limits if isinstance(limits, Limits) else Limits(**(limits or {}))
+        self._limits = limits if isinstance(limits, Limits) else Limits.from_mapping(limits or {})
         self._make_user = make_user
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise UsageError(f"render_mode {render_mode!r} is unknown; expected one of {self.metadata['render_modes']}")
@@ -115,14 +93,17 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
         )
         self._backend: Any = None
         self._status = EpisodeStatus.COMPLETED
+        self._messages: list[Message] = []
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Start the task ``options["task_id"]``, or one drawn from the split with `self.np_random`."""
         super().reset(seed=seed)
+        if unknown := [name for name in options or {} if name != "task_id"]:
+            raise UsageError(f"unknown reset option {unknown[0]!r}; expected 'task_id'")
         task_id = (options or {}).get("task_id")
-        self.task = self.suite.task(task_id if task_id is not None else self._draw_task_id())
+        self.task = self.suite.task(task_id if task_id is not None else self._source.draw(self.np_random))
         self.close()
         self._backend = self.suite.backend(self.task.state)
         self._user = self._make_user(self.task)
@@ -130,22 +111,21 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
         self._serialized_tools = self._serialize_tools()
         self._status, self._outcome = EpisodeStatus.RUNNING, None
         self._num_turns = self._num_calls = self._num_parse_errors = 0
-        self._messages: list[Message] = [{"role": "system", "content": self.task.policy or self.suite.policy}]
-        self._messages.append({"role": "user", "content": self._user.next(self._messages) or ""})
+        self._messages = [{"role": "system", "content": encodable(self.task.policy or self.suite.policy)}]
+        self._messages.append({"role": "user", "content": encodable(self._user.next(self._messages) or "")})
         return self._observation(0), self._info()
 
     def step(self, action: str) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Take one assistant message and return what comes back.
+        """Take one assistant message and return what comes back. Lone surrogates in it become U+FFFD.
 
         Raises:
             UsageError: The episode is over, or the action is not text.
         """
         if not isinstance(action, str):
             raise UsageError(f"action is {type(action).__name__}; expected the text of an assistant message")
-        if self._status is not EpisodeStatus.RUNNING:
-            raise UsageError(f"the episode is over ({self._status}); call reset() first")
+        self._require_running()
         num_before = len(self._messages)
-        message = self.parser.parse(action)
+        message = self.parser.parse(encodable(str(action)))
         self._num_turns += 1
         self._append_assistant(message)
         problem = None
@@ -160,9 +140,15 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
         return self._result(num_before, problem)
 
     def truncate(self, status: EpisodeStatus) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """End the running episode from outside, as whoever counts tokens does; returns what `step` returns."""
-        if self._status is EpisodeStatus.RUNNING:
-            self._status = status
+        """End the running episode from outside, as whoever counts tokens does; returns what `step` returns.
+
+        Raises:
+            UsageError: The episode is over, or the status is not that of a truncated episode.
+        """
+        self._require_running()
+        if status in (EpisodeStatus.RUNNING, EpisodeStatus.COMPLETED):
+            raise UsageError(f"status {str(status)!r} is no truncation; expected for example 'max_tokens'")
+        self._status = EpisodeStatus(status)
         return self._result(len(self._messages), None)
 
     @property
@@ -189,10 +175,10 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
             close(self._backend)
             self._backend = None
 
-    def _draw_task_id(self) -> str:
-        if self._task_ids:
-            return self._task_ids[int(self.np_random.integers(len(self._task_ids)))]
-        return f"{self._split}/{self._preset}/{int(self.np_random.integers(_LAST_GENERATED_INDEX))}"
+    def _require_running(self) -> None:
+        if self._status is not EpisodeStatus.RUNNING or self._backend is None:
+            status = "closed" if self._status is EpisodeStatus.RUNNING else self._status
+            raise UsageError(f"no episode is running ({status}); call reset() first")
 
     def _append_assistant(self, message: AssistantMessage) -> None:
         entry: Message = {"role": "assistant", "content": message.content}
@@ -213,18 +199,21 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
             else:
                 result, _ = run_call(self._backend, self.suite.tools, call, self._available)
             name = call.name if isinstance(call, ToolCall) else MALFORMED
-            content = json.dumps(result, ensure_ascii=False)
+            content = observation_text(result)
             self._messages.append({"role": "tool", "tool_call_id": call_id, "name": name, "content": content})
 
     def _end_user_turn(self) -> None:
-        said = self._user.next(self._messages)
+        try:
+            said = self._user.next(self._messages)
+        except Exception as error:
+            raise BackendCrash(f"the user raised {type(error).__name__}: {error}") from error
         if said is None:
             self._status = EpisodeStatus.COMPLETED
             return
         turn = sum(message["role"] == "user" for message in self._messages)
         if turn < len(self.task.turns) and self.task.turns[turn].new_tools:
             self._show_tools(self.task.turns[turn].new_tools)
-        self._messages.append({"role": "user", "content": said})
+        self._messages.append({"role": "user", "content": encodable(said)})
 
     def _show_tools(self, names: Sequence[str]) -> None:
         self._available += [name for name in names if name not in self._available]
@@ -244,13 +233,16 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
         elif self._num_turns >= self._limits.max_turns:
             self._status = EpisodeStatus.MAX_TURNS
 
-    def _result(
-        self, num_before: int, problem: str | None
-    ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+    def _result(self, num_before: int, problem: str | None) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         is_over = self._status is not EpisodeStatus.RUNNING
         if is_over and self._status is not EpisodeStatus.ENVIRONMENT_ERROR:
-            goal = goal_state(self.suite.backend, self.task)
-            self._outcome = score_outcome(self.transcript, self._backend.snapshot(), goal, self._weights)
+            try:
+                goal, final = goal_state(self.suite.backend, self.task), self._backend.snapshot()
+            except Exception as error:
+                problem = f"the reference solution raised {type(error).__name__}: {error}"
+                self._status = EpisodeStatus.ENVIRONMENT_ERROR
+            else:
+                self._outcome = score_outcome(self.transcript, final, goal, self._weights)
         info = self._info()
         if is_over:
             info["outcome"] = self._outcome

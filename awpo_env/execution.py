@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator, Sequence
 
 from awpo_env.errors import ToolError
-from awpo_env.schema import ToolSet, error_object
+from awpo_env.parsing import encodable
+from awpo_env.schema import ToolSet, error_object, integral
 from awpo_env.suites import Backend
 from awpo_env.types import JSON, ErrorCode, MalformedCall, Task, ToolCall
 
 
+_LONGEST_REFUSAL = 500  # characters of a `ToolError`; backends quote what the model wrote, and a model pays for it
+
+
 class BackendCrash(Exception):
-    """A backend raised something other than `ToolError`: a bug of the tool, not a mistake of the model."""
+    """A suite's code raised something other than `ToolError`: a bug of the tool, not a mistake of the model."""
 
 
 def run_call(
@@ -36,14 +41,25 @@ def run_call(
         return error_object(ErrorCode.MALFORMED_JSON, call.problem), False
     if error := tools.check(call, available):
         return error, False
-    call = tools.integral(call)
     try:
         with transaction(backend):
-            return getattr(backend, call.name)(**call.arguments), True
+            return getattr(backend, call.name)(**integral(call.arguments)), True
     except ToolError as error:
-        return error_object(ErrorCode.TOOL_ERROR, error.message), False
+        return error_object(ErrorCode.TOOL_ERROR, str(error.message)[:_LONGEST_REFUSAL]), False
     except Exception as error:
         raise BackendCrash(f"tool {call.name!r} raised {type(error).__name__}: {error}") from error
+
+
+def observation_text(result: JSON) -> str:
+    """Return a tool's result as the JSON text the model reads.
+
+    Raises:
+        BackendCrash: The result is no JSON value.
+    """
+    try:
+        return encodable(json.dumps(result, ensure_ascii=False, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BackendCrash(f"a tool returned something that is no JSON value: {error}") from error
 
 
 @contextlib.contextmanager
@@ -57,7 +73,7 @@ def transaction(backend: Backend) -> Iterator[None]:
     before = backend.snapshot()
     try:
         yield
-    except Exception:
+    except BaseException:
         backend.restore(before)
         raise
 
@@ -70,7 +86,7 @@ def goal_state(build: type[Backend], task: Task) -> JSON:
     backend = build(task.state)
     for call in task.reference_calls():
         with contextlib.suppress(ToolError), transaction(backend):
-            getattr(backend, call.name)(**call.arguments)
+            getattr(backend, call.name)(**integral(call.arguments))
     goal = backend.snapshot()
     close(backend)
     return goal

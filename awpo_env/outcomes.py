@@ -21,6 +21,9 @@ class Component:
     high: float
 
 
+_WORD_START, _WORD_END = re.compile(r"(?<![\w.-])(?<!\d[,:])"), re.compile(r"(?![\w-]|[.,:]\d)")
+_ERROR_START = '{"error":'  # of an error observation, as against a result
+
 OutcomeFunction = Callable[[Transcript, JSON, JSON], Component]
 """(transcript, final state, goal state) -> component."""
 
@@ -34,7 +37,8 @@ def answer(transcript: Transcript, final: JSON, goal: JSON) -> Component:
     """The share of facts the user was told, in [0, 1]; 1 when there is nothing to tell. Source: ours.
 
     A fact counts when some message of its user turn or a later one holds it as a whole word, none of its decoys, and a
-    tool had returned it before.
+    tool had returned it before (an error that repeats the model's own guess returns nothing). Only messages without
+    calls count: they end a turn, so there is one answer a turn and candidates cannot be tried one by one.
     """
     facts = [(index, fact) for index, turn in enumerate(transcript.task.turns) for fact in turn.facts]
     if not facts:
@@ -87,7 +91,9 @@ def check_weights(weights: Mapping[str, float]) -> None:
     """Raise UsageError unless `weights` names known outcomes with positive weights."""
     for name, weight in weights.items():
         if name not in OUTCOMES:
-            raise UsageError(f"unknown outcome {name!r}; expected one of {sorted(OUTCOMES)}.{did_you_mean(name, OUTCOMES)}")
+            raise UsageError(
+                f"unknown outcome {name!r}; expected one of {sorted(OUTCOMES)}.{did_you_mean(name, OUTCOMES)}"
+            )
         if not weight > 0:
             raise UsageError(f"outcome {name!r} has weight {weight!r}; expected a positive number")
     if not weights:
@@ -123,8 +129,9 @@ def _is_told(messages: tuple[Message, ...], turn: int, fact: Fact) -> bool:
         if message["role"] == "user":
             user_messages += 1
         elif message["role"] == "tool":
-            is_grounded = is_grounded or contains_word(message["content"], fact.value)
-        elif message["role"] == "assistant" and user_messages > turn and is_grounded:
+            is_result = not message["content"].startswith(_ERROR_START)
+            is_grounded = is_grounded or (is_result and contains_word(message["content"], fact.value))
+        elif is_grounded and user_messages > turn and "tool_calls" not in message and message["role"] == "assistant":
             told = contains_word(message["content"], fact.value)
             if told and not any(contains_word(message["content"], decoy) for decoy in fact.decoys):
                 return True
@@ -132,9 +139,18 @@ def _is_told(messages: tuple[Message, ...], turn: int, fact: Fact) -> bool:
 
 
 def contains_word(text: str, word: str) -> bool:
-    """Whether `word` stands in `text` as a whole word or number, whatever the case (``12`` is not in ``12.5``)."""
-    pattern = rf"(?<![\w.-]){re.escape(word)}(?![\w-]|\.\d)"
-    return re.search(pattern, text, re.IGNORECASE) is not None
+    """Whether `word` stands in `text` as a whole word or number, whatever the case (``12`` is not in ``12.5``).
+
+    >>> contains_word("It costs 1,250.00.", "250.00"), contains_word("It costs 1,250.00.", "1,250.00")
+    (False, True)
+    """
+    text, word = text.casefold(), word.casefold()
+    start = text.find(word)
+    while start >= 0:
+        if _WORD_START.match(text, start) and _WORD_END.match(text, start + len(word)):
+            return True
+        start = text.find(word, start + 1)
+    return False
 
 
 def _made_calls(messages: tuple[Message, ...]) -> tuple[list[ToolCall], int, int]:
@@ -161,4 +177,8 @@ def _likeness(wanted: ToolCall, made: ToolCall) -> float:
     keys_wanted, keys_made = set(wanted.arguments), set(made.arguments)
     union = keys_wanted | keys_made
     jaccard = len(keys_wanted & keys_made) / len(union) if union else 1.0
-    return jaccard + sum(made.arguments[key] == wanted.arguments[key] for key in keys_wanted & keys_made)
+    return jaccard + sum(_equal(made.arguments[key], wanted.arguments[key]) for key in keys_wanted & keys_made)
+
+
+def _equal(one: JSON, other: JSON) -> bool:
+    return one == other and isinstance(one, bool) == isinstance(other, bool)  # in Python, True == 1

@@ -11,6 +11,21 @@ from awpo_env.errors import UsageError, did_you_mean
 from awpo_env.types import JSON, AssistantMessage, MalformedCall, ToolCall
 
 _DEEPEST_ARGUMENTS = 32  # levels of nesting; no real tool needs more, and recursion has to end somewhere
+_LONGEST_CALL = 100_000  # characters; bounds what validators, backends and error messages are ever given
+
+
+def encodable(text: str) -> str:
+    """Return `text` with every lone surrogate replaced by U+FFFD, so that it can be stored as UTF-8.
+
+    >>> encodable("a\\ud800b") == "a\\ufffdb"
+    True
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        # Through UTF-16, two halves that belong together become their character; only lone ones are lost.
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
 
 
 class Parser(Protocol):
@@ -25,33 +40,44 @@ class Parser(Protocol):
         ...
 
 
+_THINK, _THINK_END = "<think>", "</think>"
+_CALL, _CALL_END = "<tool_call>", "</tool_call>"
+
+
 class HermesParser:
     """The Hermes / Qwen layout: ``<think>..</think>content<tool_call>{"name":..., "arguments":...}</tool_call>``."""
 
     def parse(self, text: str) -> AssistantMessage:
         """See `Parser.parse`. Reasoning that is never closed swallows the rest, calls included, as it does for a reader."""
-        reasoning, rest = _split_reasoning(text)
+        reasoning, text = _split_reasoning(text)
         content: list[str] = []
         calls: list[ToolCall | MalformedCall] = []
-        while True:
-            before, opened, rest = rest.partition("<tool_call>")
-            content.append(before)
-            if not opened:
-                break
-            body, closed, rest = rest.partition("</tool_call>")
-            calls.append(_read_call(body) if closed else MalformedCall(body, "<tool_call> is never closed"))
+        position = 0
+        while (start := text.find(_CALL, position)) >= 0:
+            content.append(text[position:start])
+            start += len(_CALL)
+            end = text.find(_CALL_END, start)
+            if end < 0:
+                calls.append(MalformedCall(text[start:], f"{_CALL} is never closed"))
+                position = len(text)
+            else:
+                calls.append(_read_call(text[start:end]))
+                position = end + len(_CALL_END)
+        content.append(text[position:])
         return AssistantMessage(reasoning.strip(), "".join(content).strip(), tuple(calls))
 
     def format(self, message: AssistantMessage) -> str:
-        """See `Parser.format`; the arguments keep their order."""
-        parts = [f"<think>{message.reasoning}</think>"] if message.reasoning else []
+        """See `Parser.format`; the arguments keep their order. Tags inside a call are escaped, elsewhere they cannot be."""
+        parts = [f"{_THINK}{message.reasoning}{_THINK_END}"] if message.reasoning else []
         parts.append(message.content)
         for call in message.calls:
             if isinstance(call, MalformedCall):
-                parts.append(f"<tool_call>{call.text}</tool_call>")
+                body = call.text
             else:
                 body = json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False)
-                parts.append(f"<tool_call>{body}</tool_call>")
+                if any(tag in body for tag in (_THINK, _THINK_END, _CALL, _CALL_END)):
+                    body = body.replace("<", "\\u003c")  # in JSON "<" stands only inside strings
+            parts.append(f"{_CALL}{body}{_CALL_END}")
         return "".join(parts)
 
 
@@ -71,16 +97,18 @@ def get_parser(name: str) -> Parser:
 
 
 def _split_reasoning(text: str) -> tuple[str, str]:
-    before, opened, rest = text.partition("<think>")
-    if opened:
-        reasoning, _, rest = rest.partition("</think>")
-        return reasoning, before + rest
+    start, call = text.find(_THINK), text.find(_CALL)
+    if start >= 0 and not 0 <= call < start:
+        reasoning, _, rest = text[start + len(_THINK) :].partition(_THINK_END)
+        return reasoning, text[:start] + rest
     # Some templates open <think> in the prompt, so that the sampled text holds only its end.
-    reasoning, closed, rest = text.partition("</think>")
-    return (reasoning, rest) if closed else ("", text)
+    reasoning, closed, rest = text.partition(_THINK_END)
+    return (reasoning, rest) if closed and start < 0 else ("", text)
 
 
 def _read_call(body: str) -> ToolCall | MalformedCall:
+    if len(body) > _LONGEST_CALL:
+        return MalformedCall(body, f"a call of {len(body)} characters; at most {_LONGEST_CALL} are read")
     try:
         value = loads_strict(body)
     except ValueError as error:
@@ -130,7 +158,7 @@ def _finite(digits: str) -> float:
 
 
 def _bounded_int(digits: str) -> int:
-    if len(digits) > 19:
+    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
         raise ValueError("number out of range")
     return int(digits)
 

@@ -6,22 +6,28 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from awpo_env.errors import UsageError
 from awpo_env.types import JSON
 
 _WORDS = ("alpha", "bravo", "cedar", "delta", "ember", "fjord")
 _WIDEST_RANGE = 1000
+_ANNOTATIONS = {"title", "description", "default", "deprecated", "$comment", "$schema", "$id", "$defs"}
+_KEYWORDS = {
+    *("type", "properties", "required", "additionalProperties", "items", "minItems", "maxItems"),
+    *("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "minLength", "maxLength"),
+}
 
 
-class NotSampleableError(ValueError):
+class NotSampleableError(UsageError):
     """The schema uses a keyword outside the subset that can be sampled; the message names it."""
 
 
 def sample_value(schema: Mapping[str, JSON], rng: np.random.Generator) -> JSON:
     """Return a random value that is valid under `schema`.
 
-    The subset: type, enum, const, properties, required, items, minItems, maxItems, minimum, maximum, minLength,
-    maxLength, anyOf and oneOf (a branch is drawn), and anything that carries `examples`. `pattern` and `format` need
-    `examples`.
+    The subset: type, properties, required, items, minItems, maxItems, minimum, maximum, their exclusive forms,
+    minLength, maxLength; anyOf on its own (a branch is drawn); and anything that carries `const`, `enum` or `examples`,
+    whose values are taken at their word.
 
     Args:
         schema: JSON Schema Draft 2020-12.
@@ -35,12 +41,11 @@ def sample_value(schema: Mapping[str, JSON], rng: np.random.Generator) -> JSON:
     for keyword in ("enum", "examples"):
         if schema.get(keyword):
             return schema[keyword][int(rng.integers(len(schema[keyword])))]
-    for keyword in ("anyOf", "oneOf"):
-        if keyword in schema:
-            return sample_value(schema[keyword][int(rng.integers(len(schema[keyword])))], rng)
-    for keyword in ("allOf", "not", "if", "$ref", "pattern", "format", "patternProperties", "multipleOf"):
-        if keyword in schema:
-            raise NotSampleableError(f"cannot sample a schema with {keyword!r} unless it has 'examples'")
+    beyond = schema.keys() - _ANNOTATIONS - _KEYWORDS
+    if beyond == {"anyOf"} and not schema.keys() & _KEYWORDS:
+        return sample_value(schema["anyOf"][int(rng.integers(len(schema["anyOf"])))], rng)
+    if beyond:
+        raise NotSampleableError(f"cannot sample a schema with {min(beyond)!r}; give it 'examples'")
     kind = schema.get("type")
     if isinstance(kind, list):
         kind = kind[int(rng.integers(len(kind)))]
@@ -50,11 +55,11 @@ def sample_value(schema: Mapping[str, JSON], rng: np.random.Generator) -> JSON:
 
 
 def _object(schema: Mapping[str, JSON], rng: np.random.Generator) -> JSON:
-    required = schema.get("required", ())
+    required, properties = schema.get("required", ()), schema.get("properties", {})
+    if unknown := set(required) - set(properties):
+        raise NotSampleableError(f"cannot sample the required property {min(unknown)!r}; declare it in 'properties'")
     return {
-        name: sample_value(part, rng)
-        for name, part in schema.get("properties", {}).items()
-        if name in required or rng.random() < 0.5
+        name: sample_value(part, rng) for name, part in properties.items() if name in required or rng.random() < 0.5
     }
 
 
@@ -90,7 +95,7 @@ def _integer(schema: Mapping[str, JSON], rng: np.random.Generator) -> JSON:
 def _number(schema: Mapping[str, JSON], rng: np.random.Generator) -> JSON:
     low, high = _bounds(schema)
     value = round(low + (high - low) * float(rng.uniform(0.05, 0.95)), 2)
-    return value if low < value < high else (low + high) / 2
+    return value if low < value < high else low + (high - low) / 2
 
 
 _SAMPLERS = {

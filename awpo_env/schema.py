@@ -2,18 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.validators import extend
 
 from awpo_env.errors import SuiteError, closest
 from awpo_env.types import JSON, ErrorCode, ToolCall
 
 _CALLABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _LONGEST_QUOTE = 80  # characters of a model's value quoted back to it
-_NAMED_PROBLEMS = 3  # violations spelled out in one message; the rest is counted
+_NAMED_PROBLEMS = 3  # violations spelled out in one message
+_MOST_PROBLEMS = 20  # violations looked for; a list of 100,000 wrong items is one mistake, not 100,000
+
+
+def is_integer(value: JSON) -> bool:
+    """Whether `value` is an integer as JSON Schema has it (3.0 is one), of at most 64 bits as backends need it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -(2**63) <= value < 2**63 and value == int(value)
+
+
+def integral(value: JSON) -> JSON:
+    """Return `value` with every float such as 3.0 turned to int, at any depth.
+
+    JSON makes no difference between 3 and 3.0 and JSON Schema counts both as integers; a Python backend that asked for
+    an integer must not meet a float.
+    """
+    if isinstance(value, float):
+        return int(value) if is_integer(value) else value
+    if isinstance(value, dict):
+        return {name: integral(item) for name, item in value.items()}
+    return [integral(item) for item in value] if isinstance(value, list) else value
+
+
+_TYPES = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda checker, value: is_integer(value))
+_Validator = extend(Draft202012Validator, type_checker=_TYPES)
 
 
 def error_object(code: ErrorCode, message: str, **details: JSON) -> dict[str, JSON]:
@@ -29,7 +57,7 @@ def error_object(code: ErrorCode, message: str, **details: JSON) -> dict[str, JS
 
 
 class ToolSet:
-    """The tools of a suite: declarations in the canonical OpenAI shape, each with its compiled validator.
+    """The tools of a suite: declarations in the canonical OpenAI shape, each with its compiled validator. Immutable.
 
     Args:
         declarations: ``{"type": "function", "function": {"name", "description", "parameters"}}``, `parameters` being
@@ -43,11 +71,11 @@ class ToolSet:
         self.declarations: dict[str, dict[str, JSON]] = {}
         self._validators: dict[str, Draft202012Validator] = {}
         for declaration in declarations:
-            name, parameters = _checked(declaration)
+            name = _checked(declaration)
             if name in self.declarations:
                 raise SuiteError(f"tool {name!r} is declared twice; names must be unique within a suite")
-            self.declarations[name] = dict(declaration)
-            self._validators[name] = Draft202012Validator(parameters)
+            self.declarations[name] = json.loads(json.dumps(declaration))
+            self._validators[name] = _Validator(self.parameters(name))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.declarations)
@@ -57,6 +85,12 @@ class ToolSet:
 
     def __len__(self) -> int:
         return len(self.declarations)
+
+    def __reduce__(self) -> tuple[type[ToolSet], tuple[list[dict[str, JSON]]]]:
+        return ToolSet, (list(self.declarations.values()),)  # compiled validators cannot be pickled
+
+    def __deepcopy__(self, memo: object) -> ToolSet:
+        return self
 
     def parameters(self, name: str) -> dict[str, JSON]:
         """Return the JSON Schema of a tool's arguments."""
@@ -76,18 +110,11 @@ class ToolSet:
                 expected=list(available),
                 did_you_mean=closest(call.name, available),
             )
-        problems = sorted(self._validators[call.name].iter_errors(call.arguments), key=_order)
-        return _invalid_arguments(problems) if problems else None
-
-    def integral(self, call: ToolCall) -> ToolCall:
-        """Return the valid `call` with floats such as 3.0 turned to int where the schema says integer.
-
-        JSON Schema counts 3.0 as an integer; a Python backend must not meet a float there.
-        """
-        return ToolCall(call.name, _integral(call.arguments, self.parameters(call.name)))
+        problems = list(islice(self._validators[call.name].iter_errors(call.arguments), _MOST_PROBLEMS))
+        return _invalid_arguments(sorted(problems, key=_order)) if problems else None
 
 
-def _checked(declaration: Mapping[str, JSON]) -> tuple[str, dict[str, JSON]]:
+def _checked(declaration: JSON) -> str:
     function = declaration.get("function") if isinstance(declaration, Mapping) else None
     if not isinstance(function, Mapping) or declaration.get("type") != "function":
         raise SuiteError(
@@ -96,16 +123,18 @@ def _checked(declaration: Mapping[str, JSON]) -> tuple[str, dict[str, JSON]]:
         )
     name, parameters = function.get("name"), function.get("parameters")
     if not isinstance(name, str) or not _CALLABLE_NAME.fullmatch(name):
-        raise SuiteError(f"tool name {_quote(name)} must be 1 to 64 letters, digits, '_' or '-', not starting with a digit")
+        raise SuiteError(
+            f"tool name {_quote(name)} is refused; expected 1 to 64 letters, digits, '_' or '-', no digit first"
+        )
     if not isinstance(function.get("description"), str) or not function["description"].strip():
         raise SuiteError(f"tool {name!r} has no description; a model chooses tools by it, so write one sentence")
     if not isinstance(parameters, Mapping) or parameters.get("type") != "object":
-        raise SuiteError(f"tool {name!r}: 'parameters' must be a JSON Schema with \"type\": \"object\"")
+        raise SuiteError(f'tool {name!r}: \'parameters\' must be a JSON Schema with "type": "object"')
     try:
         Draft202012Validator.check_schema(parameters)
     except SchemaError as error:
         raise SuiteError(f"tool {name!r}: 'parameters' is no valid Draft 2020-12 schema: {error.message}") from None
-    return name, dict(parameters)
+    return name
 
 
 def _quote(value: JSON) -> str:
@@ -113,8 +142,8 @@ def _quote(value: JSON) -> str:
     return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "..."
 
 
-def _order(error: ValidationError) -> tuple[list[str], str]:
-    return [str(step) for step in error.absolute_path], str(error.validator)
+def _order(error: ValidationError) -> tuple[list[tuple[bool, int | str]], str]:
+    return [(isinstance(step, str), step) for step in error.absolute_path], str(error.validator)
 
 
 def _pointer(error: ValidationError) -> str:
@@ -123,49 +152,43 @@ def _pointer(error: ValidationError) -> str:
 
 def _describe(error: ValidationError) -> str:
     keyword, expected, value = error.validator, error.validator_value, error.instance
-    if keyword == "required":
-        absent = [name for name in expected if name not in value]
-        return f"missing {', '.join(absent)}"
-    if keyword == "additionalProperties":
-        known = list(error.schema.get("properties", ()))
-        extra = [name for name in value if name not in known]
-        return f"unknown argument {', '.join(_quote(name) for name in extra[:_NAMED_PROBLEMS])}"
     where = f"{_pointer(error)}: " if error.absolute_path else ""
+    if keyword == "required":
+        return f"{where}missing {', '.join(name for name in expected if name not in value)}"
+    if keyword == "additionalProperties" and expected is False:
+        extra = _unknown_names(error)
+        return f"{where}unknown argument {', '.join(_quote(name) for name in extra[:_NAMED_PROBLEMS])}"
     if keyword == "type":
         return f"{where}{_quote(value)} is not of type {expected}"
     if keyword == "enum":
-        return f"{where}{_quote(value)} is not one of {expected}"
+        return f"{where}{_quote(value)} is not one of {_quote(expected)}"
+    if keyword is None:
+        return f"{where}nothing is allowed here"
     return f"{where}{_quote(value)} violates {keyword} {_quote(expected)}"
+
+
+def _unknown_names(error: ValidationError) -> list[str]:
+    known, patterns = error.schema.get("properties", ()), error.schema.get("patternProperties", ())
+    return [name for name in error.instance if name not in known and not any(re.search(p, name) for p in patterns)]
 
 
 def _invalid_arguments(problems: list[ValidationError]) -> dict[str, JSON]:
     first = problems[0]
-    message = "; ".join(_describe(problem) for problem in problems[:_NAMED_PROBLEMS])
-    if len(problems) > _NAMED_PROBLEMS:
-        message += f"; and {len(problems) - _NAMED_PROBLEMS} more"
+    # jsonschema reports every absent name on its own, each of them with the same description.
+    descriptions = list(dict.fromkeys(_describe(problem) for problem in problems))
+    message = "; ".join(descriptions[:_NAMED_PROBLEMS])
+    if len(descriptions) > _NAMED_PROBLEMS:
+        message += "; and more"
     expected = suggestion = None
     if first.validator == "enum":
         expected = first.validator_value
-        suggestion = closest(str(first.instance)[:_LONGEST_QUOTE], [str(value) for value in expected])
-    elif first.validator == "additionalProperties":
+        if isinstance(first.instance, str):
+            suggestion = closest(first.instance, [str(value) for value in expected])
+    elif first.validator == "additionalProperties" and first.validator_value is False:
         expected = list(first.schema.get("properties", ()))
-        extra = next(name for name in first.instance if name not in expected)
-        suggestion = closest(extra, expected)
-    elif first.validator in ("type", "required", "pattern"):
+        suggestion = closest(_unknown_names(first)[0], expected)
+    elif first.validator in ("type", "required", "pattern", "const"):
         expected = first.validator_value
     return error_object(
         ErrorCode.INVALID_ARGUMENTS, message, path=_pointer(first), expected=expected, did_you_mean=suggestion
     )
-
-
-def _integral(value: JSON, schema: JSON) -> JSON:
-    if not isinstance(schema, Mapping):
-        return value
-    if isinstance(value, float):
-        return int(value) if schema.get("type") == "integer" else value
-    if isinstance(value, dict):
-        properties = schema.get("properties", {})
-        return {name: _integral(item, properties.get(name)) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_integral(item, schema.get("items")) for item in value]
-    return value

@@ -9,10 +9,11 @@ import numpy as np
 from gymnasium.spaces import Space
 
 from awpo_env.parsing import Parser
-from awpo_env.sampling import sample_value
+from awpo_env.sampling import NotSampleableError, sample_value
 from awpo_env.schema import ToolSet
 from awpo_env.types import AssistantMessage, Message, ToolCall
 
+_MOST_TRIES = 20
 _ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -35,18 +36,30 @@ class AssistantText(Space[str]):
         return False
 
     def sample(self, mask: Any = None, probability: Any = None) -> str:
-        """Return the text of one valid call."""
+        """Return the text of one valid call.
+
+        Raises:
+            NotSampleableError: The schema of the drawn tool cannot be sampled; the message says why.
+        """
         names = list(self._tools)
         name = names[int(self.np_random.integers(len(names)))]
-        call = ToolCall(name, sample_value(self._tools.parameters(name), self.np_random))
-        return self._parser.format(AssistantMessage(calls=(call,)))
+        for _ in range(_MOST_TRIES):
+            call = ToolCall(name, sample_value(self._tools.parameters(name), self.np_random))
+            problem = self._tools.check(call, names)
+            if problem is None:
+                return self._parser.format(AssistantMessage(calls=(call,)))
+        raise NotSampleableError(f"sampled calls of {name!r} are invalid, check its 'examples': {problem}")
 
     def contains(self, x: Any) -> bool:
         """Whether `x` is a string."""
         return isinstance(x, str)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, AssistantText) and self._tools.declarations == other._tools.declarations
+        return (
+            isinstance(other, AssistantText)
+            and self._tools.declarations == other._tools.declarations
+            and type(self._parser) is type(other._parser)
+        )
 
     def __repr__(self) -> str:
         return f"AssistantText(tools={list(self._tools)})"
