@@ -1,0 +1,174 @@
+"""How far an episode got: its milestones, the step that reached each, and what was wasted on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+
+from awpo_env.judges.criteria import same_call
+from awpo_env.judges.reading import Call, Episode, Text, leaves, read_text
+from awpo_env.types import JSON, Task, ToolCall
+
+_WRONG_CALL = 0.4  # most that a call with a wrong argument is worth: the right tool, but it does the wrong thing
+_MOST_CALLS = 100  # calls aligned with the reference; the default limit of an episode is 60
+_EXTRA_TERM = 0.25  # how much each result that was not asked for dilutes an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Milestone:
+    """A piece of the work: which step did it (None: nobody yet), and how well, in [0, 1]."""
+
+    step: int | None
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an episode got.
+
+    Attributes:
+        work: Milestones on the way: calls of the reference or, without it, what the user asked for.
+        endings: One milestone a user turn: it ends with the message the user needs, after the work it reports.
+        missing: For every step, terms of the work that remains after it.
+        derived: Values the reference works out; naming them is no invention.
+        num_wasted: Calls that served nothing.
+    """
+
+    work: tuple[Milestone, ...]
+    endings: tuple[Milestone, ...]
+    missing: tuple[frozenset[str], ...]
+    derived: frozenset[str]
+    num_wasted: int
+
+
+def along_reference(episode: Episode, task: Task) -> Progress:
+    """Measure an episode against the reference solution: its calls, in its order, with its arguments. Source: ours."""
+    wanted = [
+        (turn, call) for turn, user in enumerate(task.turns) for message in user.reference for call in message.calls
+    ]
+    made = [(index, call) for index, step in enumerate(episode.steps) for call in step.calls][:_MOST_CALLS]
+    pairs = align([[likeness(call, other) for _, other in made] for _, call in wanted])
+    work = [Milestone(None, 0.0)] * len(wanted)
+    for i, j, share in pairs:
+        work[i] = Milestone(made[j][0], share)
+    endings = []
+    for turn, user in enumerate(task.turns):
+        due = [milestone.share for milestone, (due_turn, _) in zip(work, wanted, strict=True) if due_turn <= turn]
+        done = sum(due) / len(due) if due else 1.0
+        endings.append(_ending(episode, turn, read_text(user.reference[-1].content), done))
+    terms = [_terms_of_call(call.name, call.arguments) for _, call in wanted]
+    missing = []
+    for index in range(len(episode.steps)):
+        reached = [i for i, milestone in enumerate(work) if milestone.step is not None and milestone.step <= index]
+        missing.append(frozenset().union(*terms[max(reached, default=-1) + 1 :]))
+    return Progress(tuple(work), tuple(endings), tuple(missing), frozenset().union(*terms), len(made) - len(pairs))
+
+
+def from_transcript(episode: Episode) -> Progress:
+    """Guess the same from the transcript alone. Source: ours.
+
+    The work is what the user gave (ids, emails, numbers, dates) and asked for (a word that names a tool, as "cancel"
+    names ``cancel_order``), done once a successful call takes it up.
+    """
+    made = [(index, call) for index, step in enumerate(episode.steps) for call in step.calls]
+    good: list[tuple[int, Call]] = []
+    for index, call in made:
+        if not call.is_error and not any(same_call(call, other) for _, other in good):
+            good.append((index, call))
+    verbs = {stem for name in episode.tools for stem in read_text(name).stems}
+    asked = sorted({term for text in episode.requests for term in text.values | (text.stems & verbs)})
+    served = [(index, _terms_of_call(call.name, call.arguments)) for index, call in good]
+    takers = [next((index for index, terms in served if term in terms), None) for term in asked]
+    work = [Milestone(step, float(step is not None)) for step in takers]
+    first_good = good[0][0] if good else len(episode.steps)
+    endings = tuple(
+        _ending(episode, turn, None, float(any(step.turn <= turn for step in episode.steps[first_good:])))
+        for turn in range(len(episode.requests))
+    )
+    missing = []
+    for index in range(len(episode.steps)):
+        open_terms = {term for term, step in zip(asked, takers, strict=True) if step is None or step > index}
+        later = (terms for step, terms in served if step > index)
+        missing.append(frozenset(open_terms).union(*later))
+    return Progress(tuple(work), endings, tuple(missing), frozenset(), len(made) - len(good))
+
+
+def _ending(episode: Episode, turn: int, wanted: Text | None, done: float) -> Milestone:
+    """The message that ended a user turn; worth `done`, the share of the work it reports, times what it tells."""
+    step = next((i for i, step in enumerate(episode.steps) if step.turn == turn and not step.calls), None)
+    if step is None:
+        return Milestone(None, 0.0)
+    asked = frozenset().union(*(request.terms for request in episode.requests[: turn + 1]))
+    found = frozenset().union(*(call.result.terms for before in episode.steps[:step] for call in before.calls))
+    return Milestone(step, done * told(episode.steps[step].content, wanted, asked, found))
+
+
+def told(content: Text, wanted: Text | None, asked: Set[str], found: Set[str]) -> float:
+    """How well a message tells what it should, in [0, 1].
+
+    Args:
+        content: The message.
+        wanted: The reference's message; None when it may not be seen, and then any news from the tools will do.
+        asked: Terms of what the user said; repeating them tells nothing.
+        found: Terms of the tools' results.
+    """
+    news = content.terms - asked
+    if wanted is None:
+        return 1.0 if news & found else 0.5 * bool(news)
+    needed = wanted.terms - asked or wanted.terms
+    if evidence := needed & found:
+        recall = len(evidence & content.terms) / len(evidence)
+    else:  # no result to quote, as in a question back: the same can be said in other words
+        recall = min(1.0, 2 * len(needed & content.terms) / max(1, len(needed)))
+    return recall / (1.0 + _EXTRA_TERM * len((news & found) - wanted.terms))
+
+
+def likeness(wanted: ToolCall, made: Call) -> float:
+    """How much of a reference call was made: 1 for the same, at most 0.4 with a wrong argument, 0 for another tool."""
+    if made.arguments is None or made.name != wanted.name:
+        return 0.0
+    keys = wanted.arguments.keys() | made.arguments.keys()
+    equal = [
+        key in wanted.arguments
+        and key in made.arguments
+        and _plain(wanted.arguments[key]) == _plain(made.arguments[key])
+        for key in keys
+    ]
+    if all(equal):
+        return 1.0
+    return _WRONG_CALL * (1 + sum(equal) / len(equal)) / 2
+
+
+def _plain(value: JSON) -> JSON:
+    return " ".join(value.lower().split()) if isinstance(value, str) else value
+
+
+def align(worth: Sequence[Sequence[float]]) -> list[tuple[int, int, float]]:
+    """Match rows with columns in order so that the sum of their worth is greatest; the earliest columns win ties.
+
+    Args:
+        worth: Worth of matching row i with column j; 0 means they cannot be matched.
+
+    Returns:
+        (row, column, worth) of every match, rows and columns ascending.
+    """
+    num_rows, num_columns = len(worth), len(worth[0]) if worth else 0
+    best = [[0.0] * (num_columns + 1) for _ in range(num_rows + 1)]
+    for i in reversed(range(num_rows)):
+        for j in reversed(range(num_columns)):
+            best[i][j] = max(best[i + 1][j], best[i][j + 1], worth[i][j] + best[i + 1][j + 1])
+    pairs, i, j = [], 0, 0
+    while i < num_rows and j < num_columns:
+        if worth[i][j] and best[i][j] == worth[i][j] + best[i + 1][j + 1]:
+            pairs.append((i, j, worth[i][j]))
+            i, j = i + 1, j + 1
+        elif best[i][j] == best[i + 1][j]:
+            i += 1
+        else:
+            j += 1
+    return pairs
+
+
+def _terms_of_call(name: str, arguments: dict[str, JSON] | None) -> frozenset[str]:
+    spoken = read_text(" ".join([name, *(arguments or {})]))
+    return frozenset({name.lower()}).union(spoken.stems, *(leaf.terms for leaf in leaves(arguments)))
