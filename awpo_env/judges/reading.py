@@ -22,7 +22,6 @@ onto over they them who what which when where why how will would can could shoul
 here now then than all any some too also just very let yes sorry thanks thank hello
 """
 _IS_EMPTY = frozenset(_EMPTY_WORDS.split()).__contains__
-)
 
 
 @dataclass(frozen=True, slots=True)
