@@ -34,6 +34,15 @@ def run(backend: Backend, call: ToolCall) -> JSON:
         return getattr(backend, call.name)(**call.arguments)
 
 
+def attempt(backend: Backend, task: Task, call: ToolCall) -> JSON:
+    """Run a reference call; only the look-up that tasks of the kind `recover` start with may fail."""
+    try:
+        return run(backend, call)
+    except ToolError as error:
+        assert (task.kind, call) == ("recover", task.reference_calls()[0])
+        return error.message
+
+
 def end_state(task: Task, calls: list[ToolCall] | tuple[ToolCall, ...]) -> JSON:
     """The final snapshot after some calls, failing ones included."""
     backend = Backend(task.state)
@@ -65,13 +74,13 @@ def test_references_replay_and_tell_every_fact(split: str, preset: str) -> None:
             for message in turn.reference:
                 for call in message.calls:
                     assert TOOLS.check(call, available_tools(task, number)) is None, (task.id, call)
-                    seen += json.dumps(run(backend, call))
+                    seen += json.dumps(attempt(backend, task, call))
             told = turn.reference[-1].content
             for fact in turn.facts:
                 assert contains_word(seen, fact.value), (task.id, fact)
                 assert contains_word(told, fact.value), (task.id, fact)
                 assert not any(contains_word(told, decoy) for decoy in fact.decoys), (task.id, fact)
-                assert fact.value not in turn.message
+                assert not contains_word(turn.message, fact.value), (task.id, fact)
         backend.close()
 
 
@@ -103,7 +112,7 @@ def _grounds(task: Task) -> Iterator[tuple[ToolCall, str]]:
         known += "\n" + turn.message
         for message in turn.reference:
             yield from ((call, known) for call in message.calls)
-            known += "\n".join(json.dumps(run(backend, call)) for call in message.calls)
+            known += "\n".join(json.dumps(attempt(backend, task, call)) for call in message.calls)
     backend.close()
 
 
@@ -114,7 +123,7 @@ def test_every_argument_is_grounded(preset: str) -> None:
             for name, value in call.arguments.items():
                 schema = TOOLS.parameters(call.name)["properties"][name]
                 if "enum" not in schema and schema["type"] != "boolean":
-                    assert contains_word(known, value), (task.id, call)
+                    assert value in known and contains_word(known, value), (task.id, call)
 
 
 def _other_values(task: Task, call: ToolCall, name: str) -> list[JSON]:
@@ -169,7 +178,7 @@ def _people(task: Task) -> set[tuple[str, str]]:
 def test_splits_share_no_person_and_no_task_but_every_word(preset: str) -> None:
     people, fingerprints, words = {}, {}, {}
     for split in SPLITS:
-        tasks = list(tasks_of(preset, split, 600))
+        tasks = list(tasks_of(preset, split, 1200))
         people[split] = {person for task in tasks for person in _people(task)}
         openings = [json.dumps([task.state, [turn.message for turn in task.turns]]) for task in tasks]
         fingerprints[split] = set(openings) | {task.turns[0].message for task in tasks}

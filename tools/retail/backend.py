@@ -47,7 +47,8 @@ _idle: list[sqlite3.Connection] = []
 """Empty databases of closed backends: their compiled statements make the next episode five times as fast."""
 
 
-def _money(cents: int) -> str:
+def money(cents: int) -> str:
+    """Return an amount as the tools write it: ``money(3450)`` is ``34.50``."""
     return f"{cents // 100}.{cents % 100:02d}"
 
 
@@ -160,7 +161,7 @@ class Backend:
             "order_id": order_id,
             **order,
             "days_since_delivery": None if delivered_on is None else self._days_since(delivered_on),
-            "items": [dict(zip(keys, (*item[:5], _money(item[5]), item[6]), strict=True)) for item in items],
+            "items": [dict(zip(keys, (*item[:5], money(item[5]), item[6]), strict=True)) for item in items],
         }
 
     def search_products(self, query: str) -> JSON:
@@ -168,7 +169,7 @@ class Backend:
             "SELECT product_id, name, price_cents FROM products WHERE instr(lower(name), lower(?)) ORDER BY product_id",
             (query,),
         )
-        return [{"product_id": product_id, "name": name, "price": _money(cents)} for product_id, name, cents in rows]
+        return [{"product_id": product_id, "name": name, "price": money(cents)} for product_id, name, cents in rows]
 
     def get_product(self, product_id: str) -> JSON:
         name, cents = self._row("products", product_id, "name", "price_cents")
@@ -176,7 +177,7 @@ class Backend:
             "SELECT variant_id, option FROM variants WHERE product_id = ? ORDER BY variant_id", (product_id,)
         )
         variants = [{"variant_id": variant_id, "option": option} for variant_id, option in rows]
-        return {"product_id": product_id, "name": name, "price": _money(cents), "variants": variants}
+        return {"product_id": product_id, "name": name, "price": money(cents), "variants": variants}
 
     def check_stock(self, variant_id: str) -> JSON:
         (stock,) = self._row("variants", variant_id, "stock")
@@ -219,9 +220,9 @@ class Backend:
         self._require_returnable(order_id, item_id)
         (cents,) = self._row("items", item_id, "price_cents")
         if cents > REFUND_LIMIT_CENTS:
-            raise ToolError(f"Item {item_id} costs {_money(cents)}, over the limit of {_money(REFUND_LIMIT_CENTS)}.")
+            raise ToolError(f"Item {item_id} costs {money(cents)}, over the limit of {money(REFUND_LIMIT_CENTS)}.")
         self._execute("UPDATE items SET status = 'refunded', refund_reason = ? WHERE item_id = ?", (reason, item_id))
-        return {"item_id": item_id, "refunded": _money(cents)}
+        return {"item_id": item_id, "refunded": money(cents)}
 
     def exchange_item(self, order_id: str, item_id: str, new_variant_id: str) -> JSON:
         self._require_returnable(order_id, item_id)
@@ -249,7 +250,7 @@ class Backend:
         self._execute("UPDATE orders SET coupon = ? WHERE order_id = ?", (code, order_id))
         (percent,) = self._row("coupons", code, "percent")
         (cents,) = self._execute("SELECT sum(price_cents) FROM items WHERE order_id = ?", (order_id,)).fetchone()
-        return {"order_id": order_id, "coupon": code, "total": _money(cents * (100 - percent) // 100)}
+        return {"order_id": order_id, "coupon": code, "total": money(cents * (100 - percent) // 100)}
 
     def update_email(self, customer_id: str, new_email: str) -> JSON:
         self._row("customers", customer_id, "customer_id")

@@ -25,8 +25,17 @@ _STREET_NAMES = _words(
 STREETS = tuple(f"{name} Street" for name in _STREET_NAMES)
 OPTIONS = _words("red blue green black white yellow silver brown")
 CITIES = _words("Salem Dover Austin Boise Fresno Tulsa Macon Provo Akron Laredo Mobile Reno")
-CARRIERS = ("Swift", "Parcelo", "Northway", "Couri")
-PROGRESS = ("in transit", "at the depot", "out for delivery", "held at customs")
+CARRIERS = _words("Swift Parcelo Northway Couri Hermod Quickbox Tramline Postal")
+PROGRESS = (
+    "in transit",
+    "at the depot",
+    "out for delivery",
+    "held at customs",
+    "being sorted",
+    "waiting for pickup",
+    "on the ferry",
+    "at the airport",
+)
 COUPON_WORDS = ("SAVE", "SPRING", "HELLO", "BONUS", "EXTRA", "LUCKY")
 EMAIL_DOMAINS = ("post.io", "mail.net", "inbox.org", "letters.com")
 STATUSES = ("pending", "shipped", "delivered", "cancelled")

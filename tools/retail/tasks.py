@@ -3,18 +3,52 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
-from awpo_tools.retail import quickstart
+from awpo_tools.retail import actions, compounds, questions, quickstart, refusals
 from awpo_tools.retail.catalogue import SPLITS
+from awpo_tools.retail.desk import Desk
 from awpo_tools.retail.script import Script
 from awpo_tools.retail.world import World
 
 from awpo_env.errors import UsageError
 from awpo_env.types import Task
 
-PRESETS: tuple[str, ...] = ("quickstart",)
-KINDS: tuple[str, ...] = tuple(quickstart.KINDS)
+PRESETS: tuple[str, ...] = ("full", "quickstart")
+
+_FULL: dict[str, compounds.Request] = {
+    request.__name__: request
+    for request in (
+        questions.order_status,
+        questions.track,
+        questions.price,
+        questions.stock,
+        questions.store,
+        actions.cancel,
+        actions.address,
+        actions.refund,
+        actions.exchange,
+        actions.coupon,
+        actions.email,
+        actions.newsletter,
+        actions.handover,
+        refusals.decline,
+        compounds.choose,
+        compounds.recover,
+        compounds.late_tool,
+        compounds.parallel,
+        compounds.errands,
+    )
+}
+KINDS: tuple[str, ...] = tuple({**_FULL, **quickstart.KINDS})
+
+_TOOLS: tuple[str, ...] = tuple(
+    tool["function"]["name"] for tool in json.loads(Path(__file__).with_name("tools.json").read_text(encoding="utf-8"))
+)
+_ALWAYS_SHOWN = frozenset({"find_customer", "list_orders", "get_order", "decline_request", "transfer_to_human"})
 
 
 def generate(split: str, index: int, preset: str) -> Task:
@@ -38,8 +72,29 @@ def generate(split: str, index: int, preset: str) -> Task:
         raise UsageError(f"index {index} must be 0 or greater")
     task_id = f"{split}/{preset}/{index}"
     seed = int.from_bytes(hashlib.sha256(f"retail/{task_id}".encode()).digest()[:16], "big")
-    world, script = World(np.random.default_rng(seed), split), Script()
-    kinds = quickstart.KINDS
-    kind = tuple(kinds)[index % len(kinds)]
-    kinds[kind](world, script)
+    world = World(np.random.default_rng(seed), split)
+    return (_quickstart if preset == "quickstart" else _full)(world, task_id, index)
+
+
+def _quickstart(world: World, task_id: str, index: int) -> Task:
+    kind, script = _in_turn(quickstart.KINDS, index), Script()
+    quickstart.KINDS[kind](world, script)
     return Task(task_id, kind, world.tables, tuple(script.turns), quickstart.TOOLS, quickstart.POLICY)
+
+
+def _full(world: World, task_id: str, index: int) -> Task:
+    """A task of the full preset, with the tools it needs among some it does not need."""
+    kind = _in_turn(_FULL, index)
+    desk = Desk(world, wrong_email=kind == "recover")
+    _FULL[kind](desk)
+    later = {name for turn in desk.turns for name in turn.new_tools}
+    shown = tuple(
+        name
+        for name in _TOOLS
+        if name not in later and (name in desk.used_tools or name in _ALWAYS_SHOWN or world.below(2))
+    )
+    return Task(task_id, kind, world.tables, tuple(desk.turns), shown)
+
+
+def _in_turn(kinds: Mapping[str, object], index: int) -> str:
+    return tuple(kinds)[index % len(kinds)]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any, TypeVar
 
 import numpy as np
-from awpo_tools.retail.catalogue import CARRIERS, CITIES, PEOPLE, STREETS
+from awpo_tools.retail.catalogue import CARRIERS, CITIES, OPTIONS, PEOPLE, PROGRESS, STREETS
 
 JSON = Any
 Row = dict[str, JSON]
 Choice = TypeVar("Choice")
+
+_DRAWS_AT_ONCE = 64  # one draw of an array costs about as much as one draw of a number
+_DRAW_RANGE = 2**62  # so wide that the remainder is even enough for any bound here
 
 
 @dataclass
@@ -29,6 +32,7 @@ class World:
     split: str
     tables: dict[str, list[Row]] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
+    _draws: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.today = date(2025, 1, 1) + timedelta(days=self.below(365))
@@ -39,11 +43,22 @@ class World:
 
     def below(self, bound: int) -> int:
         """Return a whole number from 0 to `bound` - 1."""
-        return int(self.rng.integers(bound))
+        if not self._draws:
+            self._draws = self.rng.integers(_DRAW_RANGE, size=_DRAWS_AT_ONCE).tolist()
+        return self._draws.pop() % bound
 
     def pick(self, choices: Sequence[Choice]) -> Choice:
         """Return one of the choices."""
         return choices[self.below(len(choices))]
+
+    def pop(self, choices: list[Choice]) -> Choice:
+        """Take one of the choices out of the list."""
+        return choices.pop(self.below(len(choices)))
+
+    def reason(self, reasons: Mapping[str, Sequence[str]]) -> tuple[str, str]:
+        """Return a value of an enum and one of the ways a user says it."""
+        reason = self.pick(tuple(reasons))
+        return reason, self.pick(reasons[reason])
 
     def unused(self, choices: Sequence[str]) -> str:
         """Return one of the choices that nothing in this shop is called yet."""
@@ -71,6 +86,21 @@ class World:
     def new_zip(self) -> str:
         """Return five digits that are in no address yet."""
         return self.new_id("", 5)
+
+    def new_cents(self, low: int = 500, high: int = 9000) -> int:
+        """Return a price in cents that nothing here costs yet, a multiple of 5."""
+        while (name := f"{(cents := low + 5 * self.below((high - low) // 5))} cents") in self._taken:
+            pass
+        self._taken.add(name)
+        return cents
+
+    def day(self, days: int) -> str:
+        """Return the day so many days after today, such as ``2025-06-14``."""
+        return (self.today + timedelta(days=days)).isoformat()
+
+    def age(self, order: Row) -> int:
+        """Return the days since an order was delivered."""
+        return (self.today - date.fromisoformat(order["delivered_on"])).days
 
     # -- rows ----------------------------------------------------------------------------------------------------
 
@@ -105,20 +135,35 @@ class World:
             customer: Whose it is; by default the one who is being served.
         """
         customer = customer or self.customer
-        placed_on = self.today - timedelta(days=delivered_days + 4 + self.below(9))
         return self.add(
             "orders",
             order_id=self.new_id("W", 4),
             customer_id=customer["customer_id"],
             status=status,
-            placed_on=placed_on.isoformat(),
-            delivered_on=(self.today - timedelta(days=delivered_days)).isoformat() if status == "delivered" else None,
+            placed_on=self.day(-delivered_days - 4 - self.below(9)),
+            delivered_on=self.day(-delivered_days) if status == "delivered" else None,
             street=self.new_street(),
             city=self.pick(CITIES),
             zip=customer["zip"],
             coupon=None,
             cancel_reason="mistake" if status == "cancelled" else None,
         )
+
+    def add_product(self, name: str) -> list[Row]:
+        """Add a product in two or three colours and return its variants."""
+        product_id = self.new_id("P", 2)
+        self.add("products", product_id=product_id, name=name, price_cents=self.new_cents())
+        first, num_variants = self.below(len(OPTIONS)), 2 + self.below(2)
+        return [
+            self.add(
+                "variants",
+                variant_id=self.new_id("V", 3),
+                product_id=product_id,
+                option=OPTIONS[(first + 3 * number) % len(OPTIONS)],
+                stock=11 + 20 * number + self.below(20),
+            )
+            for number in range(num_variants)
+        ]
 
     def add_item(self, order: Row, name: str, cents: int = 2000, variant_id: str | None = None) -> Row:
         """Add an item to an order."""
@@ -133,13 +178,13 @@ class World:
             refund_reason=None,
         )
 
-    def add_shipment(self, order: Row, progress: str, location: str) -> Row:
-        """Add where a shipped order is."""
+    def add_shipment(self, order: Row) -> Row:
+        """Add where a shipped order is, in every respect unlike the other shipments."""
         return self.add(
             "shipments",
             order_id=order["order_id"],
-            carrier=self.pick(CARRIERS),
-            progress=progress,
-            location=location,
-            expected_on=(self.today + timedelta(days=1 + self.below(9))).isoformat(),
+            carrier=self.unused(CARRIERS),
+            progress=self.unused(PROGRESS),
+            location=self.unused(CITIES),
+            expected_on=self.unused([self.day(days) for days in range(1, 15)]),
         )
