@@ -159,14 +159,19 @@ def next_reference_step(task: Task, messages: Sequence[Message]) -> AssistantMes
     When all are made it is the turn's last message: what to tell the user.
     """
     starts = [index for index, message in enumerate(messages) if message["role"] == "user"]
-    reference = task.turns[len(starts) - 1].reference
     made = [
         ToolCall(call["function"]["name"], json.loads(call["function"]["arguments"]))
         for message in messages[starts[-1] :]
         for call in message.get("tool_calls", ())
         if call["function"]["name"] != MALFORMED
     ]
-    return next((step for step in reference if any(call not in made for call in step.calls)), reference[-1])
+    reference = task.turns[len(starts) - 1].reference
+    for step in reference:
+        for call in step.calls:
+            if call not in made:
+                return step
+            made.remove(call)  # a reference may need the same call twice
+    return reference[-1]
 
 
 def _show_opening(env: ToolUseEnv, screen: Screen) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import io
 import itertools
 import json
@@ -82,12 +81,10 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"suite": suite.name, "passed": is_passed, "checks": results}, indent=2))
         return 0 if is_passed else 1
     rows = [[check.name, check.where, "pass" if check.is_passed else "FAIL", check.detail] for check in checks]
-    print(table(["CHECK", "WHERE", "RESULT", "MEASURED"], rows))
-    for check in checks:
-        for finding in _merged(check.findings):
-            print(f"{check.name}: {finding}")
+    findings = [f"{check.name}: {finding}" for check in checks for finding in _merged(check.findings)]
     num_failed = sum(not check.is_passed for check in checks)
-    print(f"\n{suite.name}: " + ("all checks passed" if is_passed else f"{num_failed} of {len(checks)} checks failed"))
+    verdict = "all checks passed" if is_passed else f"{num_failed} of {len(checks)} checks failed"
+    print("\n".join([table(["CHECK", "WHERE", "RESULT", "MEASURED"], rows), *findings, f"\n{suite.name}: {verdict}"]))
     return 0 if is_passed else 1
 
 
@@ -170,9 +167,8 @@ def _check_reference(suite: Suite, task_ids: Sequence[str]) -> _Result:
     env = ToolUseEnv(suite, tasks=task_ids)
 
     def examine(task_id: str) -> str | None:
-        env.reset(seed=0, options={"task_id": task_id})
-        steps = [message for turn in env.task.turns for message in turn.reference]
-        info = _play(env, (env.parser.format(message) for message in steps))[-1][-1]
+        steps = _play_reference(env, task_id)
+        info = steps[-1][-1] if steps else {}
         if "outcome" not in info:
             return "the reference solution stops before the task is over"
         if info["outcome"] is None:
@@ -210,11 +206,15 @@ def _check_random(suite: Suite, task_ids: Sequence[str]) -> _Result:
 
 
 def _check_repeatable(suite: Suite, task_ids: Sequence[str]) -> _Result:
+    env = ToolUseEnv(suite, tasks=task_ids)
+
     def examine(task_id: str) -> str | None:
         if suite.task(task_id) != suite.task(task_id):
             return "generated twice, it is two different tasks"
+        if _play_reference(env, task_id) != _play_reference(env, task_id):
+            return "the reference solution gave two different episodes"
         if _play_randomly(suite, task_id) != _play_randomly(suite, task_id):
-            return "equal actions gave different episodes"
+            return "equal random calls gave two different episodes"
         return None
 
     return "two runs each", _each(task_ids, examine)
@@ -270,8 +270,7 @@ def _compare_splits(suite: Suite, preset: str, num_tasks: int) -> _Result:
 
 
 def _fingerprint(task: Task) -> str:
-    content = {key: value for key, value in task.to_json().items() if key != "id"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**task.to_json(), "id": None}, sort_keys=True)
 
 
 def _play(env: ToolUseEnv, actions: Iterable[str]) -> list[tuple[Any, ...]]:
@@ -282,6 +281,11 @@ def _play(env: ToolUseEnv, actions: Iterable[str]) -> list[tuple[Any, ...]]:
         if steps[-1][2] or steps[-1][3]:
             break
     return steps
+
+
+def _play_reference(env: ToolUseEnv, task_id: str) -> list[tuple[Any, ...]]:
+    env.reset(seed=0, options={"task_id": task_id})
+    return _play(env, [env.parser.format(message) for turn in env.task.turns for message in turn.reference])
 
 
 def _play_randomly(suite: Suite, task_id: str) -> list[tuple[Any, ...]]:
