@@ -8,13 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import awpo_tools.retail
+import numpy as np
 import pytest
 from awpo_tools.retail import catalogue, quickstart
-from awpo_tools.retail.backend import Backend
+from awpo_tools.retail.backend import REFUND_LIMIT_CENTS, RETURN_DAYS, TABLES, Backend, money
 from awpo_tools.retail.tasks import KINDS, PRESETS, generate
 
 from awpo_env.errors import ToolError, UsageError
 from awpo_env.outcomes import contains_word
+from awpo_env.sampling import sample_value
 from awpo_env.schema import ToolSet
 from awpo_env.types import JSON, Task, ToolCall
 
@@ -215,6 +217,39 @@ def test_generate_reaches_any_index() -> None:
     assert generate("train", 10**15, "quickstart").id == f"train/quickstart/{10**15}"
 
 
+# -- the full preset -------------------------------------------------------------------------------------------------
+
+
+def test_full_has_every_shape_of_task() -> None:
+    tasks = list(tasks_of("full", num_tasks=40 * 19))
+    calls = [call for task in tasks for call in task.reference_calls()]
+    assert {call.name for call in calls} | {"get_customer"} == set(TOOLS)
+    reasons = TOOLS.parameters("decline_request")["properties"]["reason"]["enum"]
+    assert {call.arguments["reason"] for call in calls if call.name == "decline_request"} == set(reasons)
+    assert {len(task.turns) for task in tasks} == {1, 2, 3, 4}
+    assert any(len(message.calls) == 2 for task in tasks for turn in task.turns for message in turn.reference)
+    for task in tasks:
+        used = {call.name for call in task.reference_calls()}
+        assert set(task.tools) | {name for turn in task.turns for name in turn.new_tools} >= used
+        assert 5 <= len(task.tools) <= len(TOOLS)
+
+
+def test_a_late_tool_is_used_after_it_appears() -> None:
+    for task in (task for task in tasks_of("full") if task.kind == "late_tool"):
+        (late,) = [name for turn in task.turns for name in turn.new_tools]
+        assert late not in task.tools
+        assert not task.turns[0].new_tools
+        assert any(call.name == late for call in task.reference_calls())
+
+
+def test_a_refused_request_changes_nothing_but_the_record() -> None:
+    for task in (task for task in tasks_of("full", num_tasks=600) if task.kind == "decline"):
+        start, end = end_state(task, ()), end_state(task, task.reference_calls())
+        assert [table for table in start if start[table] != end[table]] == ["declines"]
+        assert len(end["declines"]) == 1
+        assert set(task.tools) & {"cancel_order", "change_address", "apply_coupon", "refund_item", "exchange_item"}
+
+
 # -- the quickstart preset -------------------------------------------------------------------------------------------
 
 
@@ -263,3 +298,312 @@ def test_quickstart_asks_for_the_missing_street() -> None:
         assert first.reference[-1].content.endswith("?")
         assert not any(call.name == "change_address" for message in first.reference for call in message.calls)
         assert second.reference[0].calls[0].arguments["street"] in second.message
+
+
+# -- the backend -----------------------------------------------------------------------------------------------------
+
+
+def shop() -> dict[str, JSON]:
+    """A shop in which every rule can be met and broken: customer C100 is served, C200 is someone else."""
+    order = {"placed_on": "2025-05-01", "street": "1 Oak Street", "city": "Salem", "zip": "97301", "coupon": None}
+    order |= {"cancel_reason": None, "customer_id": "C100", "delivered_on": None}
+    person = {"first_name": "Ana", "last_name": "Li", "zip": "97301", "newsletter": 0}
+    item = {"variant_id": "V100", "price_cents": 2000, "status": "sold", "refund_reason": None, "name": "lamp"}
+    return {
+        "shop": [{"today": "2025-06-30"}],
+        "stores": [{"store_id": "S10", "city": "Salem", "street": "9 Elm Street", "closes": "19:00"}],
+        "products": [
+            {"product_id": "P10", "name": "lamp", "price_cents": 2100},
+            {"product_id": "P20", "name": "mug", "price_cents": 905},
+        ],
+        "variants": [
+            {"variant_id": "V100", "product_id": "P10", "option": "red", "stock": 3},
+            {"variant_id": "V101", "product_id": "P10", "option": "blue", "stock": 1},
+            {"variant_id": "V102", "product_id": "P10", "option": "green", "stock": 0},
+            {"variant_id": "V200", "product_id": "P20", "option": "red", "stock": 5},
+        ],
+        "coupons": [
+            {"code": "SAVE10", "percent": 10, "expires_on": "2025-06-30"},
+            {"code": "LATE10", "percent": 10, "expires_on": "2025-06-29"},
+        ],
+        "customers": [
+            person | {"customer_id": "C100", "email": "ana.li@post.io"},
+            person | {"customer_id": "C200", "email": "ben.fox@post.io", "first_name": "Ben", "newsletter": 1},
+        ],
+        "orders": [
+            order | {"order_id": "W1000", "status": "pending"},
+            order | {"order_id": "W1001", "status": "pending", "coupon": "SAVE10"},
+            order | {"order_id": "W2000", "status": "shipped"},
+            order | {"order_id": "W3000", "status": "delivered", "delivered_on": "2025-05-31"},
+            order | {"order_id": "W3001", "status": "delivered", "delivered_on": "2025-05-30"},
+            order | {"order_id": "W4000", "status": "cancelled", "cancel_reason": "delay"},
+        ],
+        "items": [
+            item | {"item_id": "I10", "order_id": "W1000"},
+            item | {"item_id": "I11", "order_id": "W1000", "name": "mug", "variant_id": "V200", "price_cents": 905},
+            item | {"item_id": "I12", "order_id": "W1001"},
+            item | {"item_id": "I20", "order_id": "W2000"},
+            item | {"item_id": "I30", "order_id": "W3000", "price_cents": 20_000},
+            item | {"item_id": "I31", "order_id": "W3000", "price_cents": 20_001},
+            item | {"item_id": "I32", "order_id": "W3000", "variant_id": None},
+            item | {"item_id": "I33", "order_id": "W3000", "status": "refunded", "refund_reason": "wrong"},
+            item | {"item_id": "I34", "order_id": "W3001"},
+            item | {"item_id": "I40", "order_id": "W4000"},
+        ],
+        "shipments": [
+            {
+                "order_id": "W2000",
+                "carrier": "Swift",
+                "progress": "in transit",
+                "location": "Reno",
+                "expected_on": "2025-07-02",
+            }
+        ],
+    }
+
+
+def call(name: str, **arguments: JSON) -> ToolCall:
+    return ToolCall(name, arguments)
+
+
+REFUSED = [
+    (call("find_customer", email="no.body@post.io"), "No customer has the email"),
+    (call("find_customer_by_name", first_name="Ana", last_name="Li", zip="97302"), "No customer is called"),
+    (call("get_customer", customer_id="C999"), "There is no customer C999"),
+    (call("list_orders", customer_id="C999"), "There is no customer C999"),
+    (call("get_order", order_id="W9999"), "There is no order W9999"),
+    (call("get_product", product_id="P99"), "There is no product P99"),
+    (call("check_stock", variant_id="V999"), "There is no variant V999"),
+    (call("check_coupon", code="NONE10"), "There is no code NONE10"),
+    (call("track_shipment", order_id="W1000"), "only shipped orders can be tracked"),
+    (call("cancel_order", order_id="W2000", reason="delay"), "W2000 is shipped; only pending orders can be cancelled"),
+    (call("cancel_order", order_id="W3000", reason="delay"), "W3000 is delivered"),
+    (call("cancel_order", order_id="W4000", reason="delay"), "W4000 is cancelled"),
+    (call("change_address", order_id="W2000", street="2 Oak Street"), "W2000 is shipped; only pending"),
+    (call("change_address", order_id="W1000", street="1 Oak Street"), "already goes to this address"),
+    (call("apply_coupon", order_id="W2000", code="SAVE10"), "W2000 is shipped; only pending"),
+    (call("apply_coupon", order_id="W1000", code="LATE10"), "Coupon LATE10 is expired"),
+    (call("apply_coupon", order_id="W1001", code="SAVE10"), "already has the coupon"),
+    (call("refund_item", order_id="W1000", item_id="I10", reason="wrong"), "W1000 is pending; only delivered"),
+    (call("refund_item", order_id="W3000", item_id="I34", reason="wrong"), "W3000 has no item I34"),
+    (call("refund_item", order_id="W3000", item_id="I99", reason="wrong"), "There is no item I99"),
+    (call("refund_item", order_id="W3000", item_id="I33", reason="wrong"), "I33 is already refunded"),
+    (call("refund_item", order_id="W3000", item_id="I31", reason="wrong"), "costs 200.01, over the limit of 200.00"),
+    (call("refund_item", order_id="W3001", item_id="I34", reason="wrong"), "31 days ago, more than 30"),
+    (call("exchange_item", order_id="W2000", item_id="I20", new_variant_id="V101"), "W2000 is shipped; only delivered"),
+    (call("exchange_item", order_id="W3001", item_id="I34", new_variant_id="V101"), "31 days ago, more than 30"),
+    (call("exchange_item", order_id="W3000", item_id="I30", new_variant_id="V102"), "out of stock"),
+    (call("exchange_item", order_id="W3000", item_id="I30", new_variant_id="V200"), "not the same product"),
+    (call("exchange_item", order_id="W3000", item_id="I32", new_variant_id="V101"), "not the same product"),
+    (call("exchange_item", order_id="W3000", item_id="I30", new_variant_id="V100"), "already is variant V100"),
+    (call("update_email", customer_id="C100", new_email="ben.fox@post.io"), "already in use"),
+    (call("update_email", customer_id="C999", new_email="new@post.io"), "There is no customer C999"),
+    (call("set_newsletter", customer_id="C200", subscribed=True), "already has the newsletter set to true"),
+    (call("decline_request", order_id="W9999", reason="too_old"), "There is no order W9999"),
+    (call("transfer_to_human", customer_id="C999", topic="legal"), "There is no customer C999"),
+]
+
+
+@pytest.mark.parametrize(("refused", "message"), REFUSED, ids=lambda value: getattr(value, "name", ""))
+def test_a_refused_call_says_why_and_changes_nothing(refused: ToolCall, message: str) -> None:
+    assert TOOLS.check(refused, list(TOOLS)) is None
+    backend = Backend(shop())
+    before = backend.snapshot()
+    with pytest.raises(ToolError, match=re.escape(message)):
+        run(backend, refused)
+    assert backend.snapshot() == before
+
+
+ALLOWED = [
+    (
+        call("cancel_order", order_id="W1000", reason="price"),
+        "orders",
+        {"status": "cancelled", "cancel_reason": "price"},
+    ),
+    (call("change_address", order_id="W1000", street="2 Elm Street"), "orders", {"street": "2 Elm Street"}),
+    (
+        call("change_address", order_id="W1000", street="1 Oak Street", city="Reno", zip="11111"),
+        "orders",
+        {"street": "1 Oak Street", "city": "Reno", "zip": "11111"},
+    ),
+    (call("apply_coupon", order_id="W1000", code="SAVE10"), "orders", {"coupon": "SAVE10"}),
+    (
+        call("refund_item", order_id="W3000", item_id="I30", reason="damaged"),
+        "items",
+        {"status": "refunded", "refund_reason": "damaged"},
+    ),
+    (
+        call("exchange_item", order_id="W3000", item_id="I31", new_variant_id="V101"),
+        "items",
+        {"status": "exchanged", "variant_id": "V101"},
+    ),
+    (call("update_email", customer_id="C100", new_email="new@post.io"), "customers", {"email": "new@post.io"}),
+    (call("set_newsletter", customer_id="C100", subscribed=True), "customers", {"newsletter": 1}),
+]
+
+
+@pytest.mark.parametrize(("allowed", "table", "change"), ALLOWED, ids=lambda value: getattr(value, "name", ""))
+def test_an_allowed_call_changes_its_row_and_no_other(allowed: ToolCall, table: str, change: JSON) -> None:
+    backend = Backend(shop())
+    expected = backend.snapshot()
+    key = next(iter(TABLES[table]))
+    identity = allowed.arguments["item_id" if table == "items" else key]
+    (row,) = [row for row in expected[table] if row[key] == identity]
+    row |= change
+    if allowed.name == "exchange_item":
+        (variant,) = [row for row in expected["variants"] if row["variant_id"] == "V101"]
+        variant["stock"] -= 1
+    run(backend, allowed)
+    assert backend.snapshot() == expected
+
+
+def test_records_are_kept_once_and_in_no_order() -> None:
+    records = [
+        call("decline_request", order_id="W2000", reason="not_pending"),
+        call("decline_request", order_id="W1000", reason="too_old"),
+        call("transfer_to_human", customer_id="C100", topic="legal"),
+    ]
+    ends = []
+    for ordered in (records, records[::-1]):
+        backend = Backend(shop())
+        for record in ordered:
+            run(backend, record)
+            with pytest.raises(ToolError, match="already recorded"):
+                run(backend, record)
+        ends.append(backend.snapshot())
+    assert ends[0] == ends[1]
+    assert ends[0]["declines"] == [
+        {"order_id": "W1000", "reason": "too_old"},
+        {"order_id": "W2000", "reason": "not_pending"},
+    ]
+    assert ends[0]["transfers"] == [{"customer_id": "C100", "topic": "legal"}]
+
+
+def test_look_ups_return_what_is_stored() -> None:
+    backend = Backend(shop())
+    assert run(backend, call("find_customer", email="ana.li@post.io")) == {"customer_id": "C100"}
+    assert run(backend, call("find_customer_by_name", first_name="Ben", last_name="Li", zip="97301")) == {
+        "customer_id": "C200"
+    }
+    assert run(backend, call("get_customer", customer_id="C200"))["newsletter"] is True
+    orders = run(backend, call("list_orders", customer_id="C100"))
+    assert [order["order_id"] for order in orders] == ["W1000", "W1001", "W2000", "W3000", "W3001", "W4000"]
+    assert orders[0] == {
+        "order_id": "W1000",
+        "status": "pending",
+        "items": [{"item_id": "I10", "name": "lamp"}, {"item_id": "I11", "name": "mug"}],
+    }
+    assert run(backend, call("list_orders", customer_id="C200")) == []
+    order = run(backend, call("get_order", order_id="W3000"))
+    assert order["days_since_delivery"] == 30
+    assert order["items"][0]["price"] == "200.00"
+    assert order["items"][0]["option"] == "red"
+    assert run(backend, call("search_products", query="Lam")) == [
+        {"product_id": "P10", "name": "lamp", "price": "21.00"}
+    ]
+    assert len(run(backend, call("get_product", product_id="P10"))["variants"]) == 3
+    assert run(backend, call("check_stock", variant_id="V102")) == {"variant_id": "V102", "stock": 0}
+    assert run(backend, call("check_coupon", code="SAVE10")) == {"code": "SAVE10", "percent": 10, "expired": False}
+    assert run(backend, call("check_coupon", code="LATE10"))["expired"] is True
+    assert run(backend, call("track_shipment", order_id="W2000"))["progress"] == "in transit"
+    assert run(backend, call("list_stores", city="Salem")) == [
+        {"store_id": "S10", "street": "9 Elm Street", "closes": "19:00"}
+    ]
+    assert run(backend, call("apply_coupon", order_id="W1000", code="SAVE10"))["total"] == "26.14"
+
+
+def test_snapshot_rebuilds_and_restores_the_shop() -> None:
+    backend = Backend(shop())
+    before = backend.snapshot()
+    assert json.loads(json.dumps(before)) == before
+    assert {table: rows for table, rows in before.items() if rows} == {
+        table: sorted(rows, key=lambda row: next(iter(row.values()))) if table == "shop" else before[table]
+        for table, rows in shop().items()
+    }
+    for allowed, _, _ in ALLOWED[1:4]:
+        run(backend, allowed)
+    after = backend.snapshot()
+    assert after != before
+    assert Backend(after).snapshot() == after
+    backend.restore(before)
+    assert backend.snapshot() == before
+
+
+def test_a_transaction_is_undone_by_any_exception() -> None:
+    backend = Backend(shop())
+    before = backend.snapshot()
+    with pytest.raises(KeyboardInterrupt), backend.transaction():
+        backend.cancel_order("W1000", "price")
+        raise KeyboardInterrupt
+    assert backend.snapshot() == before
+    run(backend, call("cancel_order", order_id="W1000", reason="price"))
+    assert backend.snapshot() != before
+
+
+def test_a_closed_backend_hands_on_nothing() -> None:
+    first = Backend(shop())
+    run(first, call("decline_request", order_id="W1000", reason="too_old"))
+    first.close()
+    first.close()
+    one, other = Backend({"shop": [{"today": "2025-01-01"}]}), Backend({})
+    assert {table: rows for table, rows in one.snapshot().items() if rows} == {"shop": [{"today": "2025-01-01"}]}
+    assert not any(other.snapshot().values())
+
+
+def test_a_backend_closed_during_a_call_is_not_used_again() -> None:
+    backend = Backend({})
+    with pytest.raises(Exception, match=r".*"), backend.transaction():
+        backend.close()
+    assert not any(Backend({}).snapshot().values())
+
+
+# -- declarations ----------------------------------------------------------------------------------------------------
+
+
+def test_every_declaration_is_tight_and_described() -> None:
+    assert 10 <= len(TOOLS) <= 20
+    for name in TOOLS:
+        parameters = TOOLS.parameters(name)
+        assert parameters["additionalProperties"] is False
+        for schema in parameters["properties"].values():
+            assert schema["description"]
+            if schema["type"] == "string" and "enum" not in schema:
+                assert schema["pattern"].startswith("^") and schema["pattern"].endswith("$")
+                assert all(re.search(schema["pattern"], example) for example in schema["examples"])
+                assert all(len(example) <= schema["maxLength"] for example in schema["examples"])
+
+
+def test_random_valid_calls_never_break_the_backend() -> None:
+    rng = np.random.default_rng(0)
+    backend = Backend(shop())
+    for _ in range(30):
+        for name in TOOLS:
+            random_call = ToolCall(name, sample_value(TOOLS.parameters(name), rng))
+            assert TOOLS.check(random_call, list(TOOLS)) is None
+            try:
+                json.dumps(run(backend, random_call))
+            except ToolError as error:
+                assert error.message
+
+
+def test_text_no_database_can_store_is_stopped_by_the_schema() -> None:
+    for name in TOOLS:
+        arguments = sample_value(TOOLS.parameters(name), np.random.default_rng(0))
+        for key, schema in TOOLS.parameters(name)["properties"].items():
+            if schema["type"] == "string":
+                assert TOOLS.check(ToolCall(name, arguments | {key: "\ud800"}), list(TOOLS)) is not None
+
+
+def test_policies_name_every_limit_and_every_reason_to_decline() -> None:
+    assert f"{RETURN_DAYS} days" in POLICY
+    assert money(REFUND_LIMIT_CENTS) in POLICY
+    for reason in TOOLS.parameters("decline_request")["properties"]["reason"]["enum"]:
+        assert reason in POLICY
+    used = {
+        c.arguments["reason"]
+        for t in tasks_of("quickstart")
+        for c in t.reference_calls()
+        if c.name == "decline_request"
+    }
+    assert used == {"not_pending", "not_delivered"}
+    assert all(reason in quickstart.POLICY for reason in used)

@@ -18,6 +18,12 @@ TRACK_MESSAGES = {
     "carrier": ("Who carries {order}?", "Which carrier brings {order}?"),
     "progress": ("What does the tracking of {order} say?", "Please track {order}. What is its progress?"),
 }
+TRACK_NOUNS = {
+    "expected_on": "arrival day",
+    "location": "location",
+    "carrier": "carrier",
+    "progress": "progress",
+}
 TRACK_ANSWERS = {
     "expected_on": "is expected on {value}",
     "location": "is in {value} now",

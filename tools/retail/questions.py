@@ -31,17 +31,17 @@ def track(desk: Desk) -> None:
     desk.order("shipped")
     shipments = {row["order_id"]: row for row in desk.world.tables["shipments"]}
     column, name, order_id = desk.world.pick(tuple(phrases.TRACK_MESSAGES)), item["name"], order["order_id"]
-    value = shipments[order_id][column]
+    noun, value = phrases.TRACK_NOUNS[column], shipments[order_id][column]
     words = desk.order_words(order, item)
     desk.say(phrases.TRACK_MESSAGES[column], order=words)
     desk.list_orders(words)
     desk.call(
-        f"The {name} order {order_id} is shipped; its {column} is missing, so call track_shipment.",
+        f"The {name} order {order_id} is shipped; its {noun} is missing, so call track_shipment.",
         "track_shipment",
         order_id=order_id,
     )
     desk.tell(
-        f"The tracking of order {order_id} gives {value} as its {column}, so tell the user.",
+        f"The tracking of order {order_id} gives {value} as its {noun}, so tell the user.",
         f"Your {name} order {phrases.TRACK_ANSWERS[column].format(value=value)}.",
         Fact(value, tuple(row[column] for row in shipments.values() if row[column] != value)),
     )
