@@ -254,15 +254,25 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
 
     def _observation(self, num_before: int) -> dict[str, Any]:
         # Users keep observations, so each is a copy of its own; marshal is the fastest deep copy of JSON there is.
-        messages = tuple(marshal.loads(marshal.dumps(self._messages)))
-        new_messages = tuple(marshal.loads(marshal.dumps(self._messages[num_before:])))
-        return {"messages": messages, "new_messages": new_messages, "tools": marshal.loads(self._serialized_tools)}
+        return {
+            "messages": tuple(map(_copy, self._messages)),
+            "new_messages": tuple(map(_copy, self._messages[num_before:])),
+            "tools": marshal.loads(self._serialized_tools),
+        }
 
     def _serialize_tools(self) -> bytes:
         return marshal.dumps(tuple(self.suite.tools.declarations[name] for name in self._available))
 
     def _info(self) -> dict[str, Any]:
         return {"status": str(self._status), "task_id": self.task.id, "kind": self.task.kind}
+
+
+def _copy(message: Message) -> Message:
+    """Copy everything of a message that can be changed; texts are shared, and may be long."""
+    if "tool_calls" not in message:
+        return message.copy()
+    calls = [{**call, "function": call["function"].copy()} for call in message["tool_calls"]]
+    return {**message, "tool_calls": calls}
 
 
 def _function(call: ToolCall | MalformedCall) -> dict[str, JSON]:
