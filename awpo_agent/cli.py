@@ -27,6 +27,7 @@ _EXTRA_OF_MODULE = {
     "openai": "judge",
     "tenacity": "judge",
     "vllm": "vllm",
+    "mpmath": "bfcl",
 }
 
 

@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "examples:\n"
         "  awpo env check awpo/Retail-v0\n"
         "  awpo env check ./my_suite --episodes 200\n"
-        "  awpo env check my_package.weather --split test --json\n\n"
+        "  awpo env check my_package.weather --json\n\n"
         "Exit status: 0 every check passed, 1 one failed (each finding is printed), 2 the suite cannot be loaded."
     )
 
@@ -123,9 +123,9 @@ def check_suite(
             detail, findings = examine(suite, task_ids)
             yield Check(name, where, detail, tuple(findings))
     if suite.generate is not None and split is None:
-        for each in [preset] if preset else suite.presets:
-            detail, findings = _compare_splits(suite, each, max(num_tasks, _LEAST_COMPARED_TASKS))
-            yield Check("train and test differ", each, detail, tuple(findings))
+        for where in [preset] if preset else suite.presets:
+            detail, findings = _compare_splits(suite, where, max(num_tasks, _LEAST_COMPARED_TASKS))
+            yield Check("train and test differ", where, detail, tuple(findings))
 
 
 def _places(suite: Suite, num_tasks: int, split: str | None, preset: str | None) -> Iterator[tuple[str, Sequence[str]]]:
@@ -213,9 +213,8 @@ def _check_repeatable(suite: Suite, task_ids: Sequence[str]) -> _Result:
             return "generated twice, it is two different tasks"
         if _play_reference(env, task_id) != _play_reference(env, task_id):
             return "the reference solution gave two different episodes"
-        if _play_randomly(suite, task_id) != _play_randomly(suite, task_id):
-            return "equal random calls gave two different episodes"
-        return None
+        is_equal = _play_randomly(suite, task_id) == _play_randomly(suite, task_id)
+        return None if is_equal else "equal random calls gave two different episodes"
 
     return "two runs each", _each(task_ids, examine)
 
