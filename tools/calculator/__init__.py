@@ -1,0 +1,1 @@
+"""Calculator suite: four stateless operations, the smallest example of a suite."""
