@@ -1,0 +1,1 @@
+"""Meetings suite: a shared calendar with conflicts, working hours and fixed time zones."""
