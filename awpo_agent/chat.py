@@ -37,6 +37,8 @@ class ChatTokens:
         self.tokenizer = tokenizer
         self.options = dict(template_options or {})
         self.stop_ids = (tokenizer.eos_token_id,)
+        self._after_text = self._dummy_dialogue()
+        self._after_tools = self._dummy_dialogue(tool_calls=[_DUMMY_CALL])
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> list[int]:
         """Return the ids of the first prompt, ending where the assistant starts to write."""
@@ -48,12 +50,7 @@ class ChatTokens:
         Args:
             messages: What the environment said since: tool results, system notes, the user.
         """
-        tool_calls = [_DUMMY_CALL] if messages and messages[0]["role"] == "tool" else None
-        assistant: Message = {"role": "assistant", "content": "x"}
-        if tool_calls:
-            assistant["tool_calls"] = tool_calls
-        before = [{"role": "user", "content": "x"}, assistant]
-        start = self._render(before, (), add_generation_prompt=False)
+        before, start = self._after_tools if messages and messages[0]["role"] == "tool" else self._after_text
         whole = self._render([*before, *messages], (), add_generation_prompt=True)
         if not whole.startswith(start):
             raise UsageError(
@@ -88,6 +85,10 @@ class ChatTokens:
             return None
         kept = next(i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
         return f"assistant message 1 changes from {before[kept : kept + 40]!r} to {after[kept : kept + 40]!r}"
+
+    def _dummy_dialogue(self, **assistant: Any) -> tuple[list[Message], str]:
+        messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x", **assistant}]
+        return messages, self._render(messages, (), add_generation_prompt=False)
 
     def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], **options: Any) -> str:
         return self.tokenizer.apply_chat_template(

@@ -1,0 +1,173 @@
+"""Settings of a training run: one dataclass, documented on the field, checked as a whole."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from awpo_agent.advantages import CLIPS, DIFFICULTIES, ESTIMATORS, GATES, AWPOSwitches
+from awpo_env.errors import UsageError, did_you_mean
+
+_SWITCHES = AWPOSwitches()
+
+
+@dataclass(frozen=True)
+class AWPOConfig:
+    """Settings of a training run. Names are those of TRL's GRPOConfig where the meaning is the same.
+
+    Attributes:
+        model: A Hugging Face checkpoint folder or name; ``base`` is the model that ships with this package.
+        env: Gymnasium id of the environment to train in.
+        env_kwargs: Passed to `gymnasium.make` (``preset``, ``outcome``, ``limits``, ...).
+        output_dir: The run folder: config.yaml, metrics.jsonl, episodes.jsonl, checkpoints.
+        seed: Draws tasks and sampling noise; equal seeds give equal runs.
+        template_options: Passed to the chat template (``compact_tools: true`` suits the model that ships).
+        num_generations: Rollouts per task, G; at least 2.
+        generation_batch_size: Episodes per step over all processes, P * G.
+        max_length: Most tokens of a conversation; the episode is cut off there.
+        max_turn_length: Most tokens of one assistant message.
+        temperature: Sampling temperature, greater than 0; the loss divides logits by it too.
+        max_steps: Training steps; each plays one batch of episodes.
+        learning_rate: Peak of the schedule.
+        lr_scheduler_type: A schedule of transformers (``constant_with_warmup``, ``cosine``, ``linear``, ...).
+        warmup_steps: Optimizer steps of the warm-up.
+        weight_decay: AdamW's.
+        max_grad_norm: Gradients are scaled down to this norm.
+        per_device_train_batch_size: Sequences per forward and backward pass on one device; does not change the update.
+        num_iterations: Passes over each batch of episodes.
+        steps_per_generation: Optimizer updates per pass; a batch is split by whole groups.
+        epsilon: Clip radius of the probability ratio.
+        advantage_estimator: ``awpo`` or ``grpo``.
+        awpo_gate: ``std_ratio_mix``, ``std_ratio_reason``, ``hard`` or ``none``.
+        awpo_coefficient: Size of the reasoning reward beside an outcome on [0, 1].
+        awpo_reasoning_floor: Judge scores of a group that spread less say nothing.
+        awpo_all_right: ``reason`` or ``skip`` for groups whose outcomes are all the best attainable.
+        awpo_all_wrong: ``reason`` or ``skip`` for groups whose outcomes are all the least attainable.
+        awpo_difficulty: ``interval`` or ``none``.
+        awpo_difficulty_boost: Weight of groups of medium difficulty.
+        awpo_clip: ``tighten`` or ``fixed``.
+        awpo_clip_strength: How much reliance on reasoning tightens the clip.
+        judge: ``rubric`` (deterministic, offline) or ``none``.
+        judge_sees_reference: Whether the judge may look at the task's reference solution. It never sees the outcome.
+        logging_steps: A line of the table every so many steps.
+        save_steps: A checkpoint every so many steps; 0 saves at the end only.
+        save_total_limit: Newest checkpoints kept.
+        report_to: Trackers of accelerate (``tensorboard``, ``wandb``, ``trackio``).
+        resume_from_checkpoint: A checkpoint folder, or ``last`` for the newest of `output_dir`.
+    """
+
+    model: str = "base"
+    env: str = "awpo/Retail-v0"
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    output_dir: str = "runs/awpo"
+    seed: int = 0
+    template_options: dict[str, Any] = field(default_factory=dict)
+    num_generations: int = 8
+    generation_batch_size: int = 64
+    max_length: int = 2048
+    max_turn_length: int = 256
+    temperature: float = 1.0
+    max_steps: int = 100
+    learning_rate: float = 1e-6
+    lr_scheduler_type: str = "constant_with_warmup"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    per_device_train_batch_size: int = 8
+    num_iterations: int = 1
+    steps_per_generation: int = 1
+    epsilon: float = 0.2
+    advantage_estimator: str = "awpo"
+    awpo_gate: str = _SWITCHES.gate
+    awpo_coefficient: float = _SWITCHES.coefficient
+    awpo_reasoning_floor: float = _SWITCHES.reasoning_floor
+    awpo_all_right: Literal["reason", "skip"] = "skip"
+    awpo_all_wrong: Literal["reason", "skip"] = "reason"
+    awpo_difficulty: str = _SWITCHES.difficulty
+    awpo_difficulty_boost: float = _SWITCHES.difficulty_boost
+    awpo_clip: str = _SWITCHES.clip
+    awpo_clip_strength: float = _SWITCHES.clip_strength
+    judge: Literal["rubric", "none"] = "rubric"
+    judge_sees_reference: bool = True
+    logging_steps: int = 1
+    save_steps: int = 0
+    save_total_limit: int = 2
+    report_to: list[str] = field(default_factory=list)
+    resume_from_checkpoint: str | None = None
+
+    @property
+    def num_prompts(self) -> int:
+        """Tasks per step, P."""
+        return self.generation_batch_size // self.num_generations
+
+    @property
+    def switches(self) -> AWPOSwitches:
+        """AWPO's parts as the estimator takes them."""
+        names = (name for name in AWPOSwitches.__slots__ if hasattr(self, f"awpo_{name}"))
+        return AWPOSwitches(**{name: getattr(self, f"awpo_{name}") for name in names})
+
+    def check(self, num_processes: int = 1) -> None:
+        """Raise one UsageError that lists every impossible setting and combination.
+
+        Args:
+            num_processes: Whole groups are shared out among so many processes.
+        """
+        problems = [*self._wrong_numbers(), *self._wrong_names(), *self._wrong_shares(num_processes)]
+        if problems:
+            raise UsageError("; ".join(problems))
+
+    def _wrong_numbers(self) -> list[str]:
+        at_least_one = ("generation_batch_size", "max_length", "max_turn_length", "max_steps", "logging_steps")
+        at_least_one += ("per_device_train_batch_size", "num_iterations", "steps_per_generation", "save_total_limit")
+        positive = ("temperature", "learning_rate", "max_grad_norm", "epsilon", "awpo_difficulty_boost")
+        not_negative = ("warmup_steps", "weight_decay", "awpo_coefficient", "awpo_reasoning_floor", "save_steps", "seed")
+        not_negative += ("awpo_clip_strength",)
+        problems = [f"{name} is {getattr(self, name)}, expected at least 1" for name in at_least_one if getattr(self, name) < 1]
+        problems += [
+            f"{name} is {getattr(self, name)}, expected a finite number above 0"
+            for name in positive
+            if not 0 < getattr(self, name) < math.inf
+        ]
+        problems += [
+            f"{name} is {getattr(self, name)}, expected a finite number, not negative"
+            for name in not_negative
+            if not 0 <= getattr(self, name) < math.inf
+        ]
+        return problems
+
+    def _wrong_names(self) -> list[str]:
+        known = {
+            "advantage_estimator": ESTIMATORS,
+            "awpo_gate": GATES,
+            "awpo_difficulty": DIFFICULTIES,
+            "awpo_clip": CLIPS,
+        }
+        return [
+            f"{name} is {getattr(self, name)!r}, expected one of {sorted(names)}{did_you_mean(getattr(self, name), names)}"
+            for name, names in known.items()
+            if getattr(self, name) not in names
+        ]
+
+    def _wrong_shares(self, num_processes: int) -> list[str]:
+        if self.num_generations < 2:
+            return [f"num_generations is {self.num_generations}, expected at least 2: a group of one has no spread"]
+        groups, rest = divmod(self.generation_batch_size, self.num_generations)
+        if rest:
+            return [
+                f"generation_batch_size {self.generation_batch_size} is not divisible by "
+                f"num_generations {self.num_generations}; try {max(groups, 1) * self.num_generations}"
+            ]
+        problems = []
+        if groups % num_processes:
+            problems.append(
+                f"{groups} groups (generation_batch_size / num_generations) cannot be shared out among "
+                f"{num_processes} processes; choose a multiple of {num_processes * self.num_generations} episodes"
+            )
+        if groups % self.steps_per_generation:
+            problems.append(
+                f"{groups} groups cannot be split into steps_per_generation = {self.steps_per_generation} equal parts"
+            )
+        if self.judge == "none" and self.advantage_estimator == "awpo" and self.awpo_gate != "none":
+            problems.append("awpo_gate needs a judge; set judge to 'rubric', or awpo_gate to 'none'")
+        return problems

@@ -1,0 +1,256 @@
+"""``awpo eval``: success rate, pass@k and pass^k of any policy on held-out tasks, with intervals, by task kind."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from awpo_agent.chat import ChatTokens
+from awpo_agent.engines.hf import TransformersEngine
+from awpo_agent.intervals import Estimate, pass_at_k, pass_hat_k, success_rate
+from awpo_agent.rollout import EnvironmentPool, EpisodeKey, RolloutLimits, collect
+from awpo_agent.train import load_policy, make_environment
+from awpo_agent.types import Rollout
+from awpo_env.errors import UsageError, did_you_mean
+
+_LAST_TASK_SEED = 2**31 - 1
+_ROWS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class EpisodeResult:
+    """One evaluated episode. `success` is None when the environment broke: such an episode is not scored."""
+
+    task_id: str
+    kind: str
+    status: str
+    success: bool | None
+    reward: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an evaluation found.
+
+    Attributes:
+        success: Over all scored episodes.
+        by_kind: The same for each task kind.
+        pass_at: k to the chance that one of k tries succeeds.
+        pass_hat: k to the chance that all of k tries succeed.
+        statuses: How often each status ended an episode.
+        num_unscored: Episodes the environment broke in.
+    """
+
+    success: Estimate
+    by_kind: dict[str, Estimate]
+    pass_at: dict[int, Estimate]
+    pass_hat: dict[int, Estimate]
+    statuses: dict[str, int]
+    num_unscored: int
+
+
+def summarise(results: Sequence[EpisodeResult], num_tries: int) -> Report:
+    """Return the report of `results`, which hold every task `num_tries` times in a row.
+
+    Raises:
+        UsageError: No episode could be scored.
+    """
+    scored = [result for result in results if result.success is not None]
+    if not scored:
+        raise UsageError("no episode could be scored: the environment broke in every one; see 'awpo env check'")
+    kinds: dict[str, list[bool]] = defaultdict(list)
+    for result in scored:
+        kinds[result.kind].append(bool(result.success))
+    tasks = [results[start : start + num_tries] for start in range(0, len(results), num_tries)]
+    counts = [sum(bool(r.success) for r in task) for task in tasks if all(r.success is not None for r in task)]
+    ks = [k for k in (1, 2, 4, 8, 16) if k <= num_tries] if counts else []
+    return Report(
+        success=success_rate(sum(bool(result.success) for result in scored), len(scored)),
+        by_kind={kind: success_rate(sum(values), len(values)) for kind, values in sorted(kinds.items())},
+        pass_at={k: pass_at_k(counts, num_tries, k) for k in ks},
+        pass_hat={k: pass_hat_k(counts, num_tries, k) for k in ks},
+        statuses=dict(sorted(Counter(result.status for result in results).items())),
+        num_unscored=len(results) - len(scored),
+    )
+
+
+def task_seeds(seed: int, num_tasks: int) -> list[int]:
+    """Return the seeds environments are reset with; equal seeds give equal tasks, whatever the policy."""
+    return [int(value) for value in np.random.default_rng([seed, 7]).integers(_LAST_TASK_SEED, size=num_tasks)]
+
+
+def evaluate_model(
+    model: Any,
+    chat: ChatTokens,
+    make_env: Callable[[], gymnasium.Env[dict[str, Any], str]],
+    *,
+    num_tasks: int,
+    num_tries: int,
+    seed: int,
+    limits: RolloutLimits,
+    on_end: Callable[[], None] = lambda: None,
+) -> list[EpisodeResult]:
+    """Play `num_tasks` tasks `num_tries` times each with a Hugging Face model."""
+    engine = TransformersEngine(model, max_rows=_ROWS, max_length=limits.max_length)
+    keys = [
+        EpisodeKey(seed, step=0, episode=number * num_tries + attempt, task_seed=task_seed)
+        for number, task_seed in enumerate(task_seeds(seed, num_tasks))
+        for attempt in range(num_tries)
+    ]
+    results: list[EpisodeResult] = []
+    pool = EnvironmentPool(make_env)
+    for start in range(0, len(keys), _ROWS):
+        rollouts = collect(pool, engine, chat, keys[start : start + _ROWS], limits, on_end=lambda rollout: on_end())
+        results += [_result(rollout) for rollout in rollouts]
+    pool.close()
+    return results
+
+
+def evaluate_script(
+    name: str,
+    make_env: Callable[[], gymnasium.Env[dict[str, Any], str]],
+    *,
+    num_tasks: int,
+    num_tries: int,
+    seed: int,
+    on_end: Callable[[], None] = lambda: None,
+) -> list[EpisodeResult]:
+    """The same for a scripted policy: ``oracle``, ``random`` or ``nothing``."""
+    env = make_env()
+    env.action_space.seed(seed)
+    results = []
+    for task_seed in task_seeds(seed, num_tasks):
+        for _ in range(num_tries):
+            _, info = env.reset(seed=task_seed)
+            reward, is_over, actions = 0.0, False, SCRIPTS[name](env)
+            while not is_over:
+                _, reward, terminated, truncated, info = env.step(next(actions))
+                is_over = terminated or truncated
+            outcome = info["outcome"]
+            results.append(
+                EpisodeResult(
+                    task_id=info["task_id"],
+                    kind=info["kind"],
+                    status=info["status"],
+                    success=None if outcome is None else outcome.success,
+                    reward=None if outcome is None else reward,
+                )
+            )
+            on_end()
+    env.close()
+    return results
+
+
+def _oracle(env: gymnasium.Env[dict[str, Any], str]) -> Any:
+    for turn in env.unwrapped.task.turns:
+        for message in turn.reference:
+            yield env.unwrapped.parser.format(message)
+
+
+def _random(env: gymnasium.Env[dict[str, Any], str]) -> Any:
+    while True:
+        yield env.action_space.sample()
+
+
+def _nothing(env: gymnasium.Env[dict[str, Any], str]) -> Any:
+    while True:
+        yield ""
+
+
+SCRIPTS = {"oracle": _oracle, "random": _random, "nothing": _nothing}
+"""Scripted policies by name: environment -> the texts it writes, one after the other."""
+
+
+def _result(rollout: Rollout) -> EpisodeResult:
+    outcome = rollout.outcome
+    return EpisodeResult(
+        task_id=rollout.info["task_id"],
+        kind=rollout.info["kind"],
+        status=rollout.info["status"],
+        success=None if outcome is None else outcome.success,
+        reward=None if outcome is None else outcome.value,
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of ``awpo eval``."""
+    parser.add_argument("--env", required=True, help="environment id, for example awpo/Retail-v0")
+    parser.add_argument("--policy", required=True, help="oracle, random, nothing, or hf:<checkpoint folder or 'base'>")
+    parser.add_argument("--preset", help="the task generator's preset; default: the suite's first")
+    parser.add_argument("--split", default="test", choices=("train", "test"), help="default: %(default)s")
+    parser.add_argument("--episodes", type=int, default=200, metavar="N", help="tasks to play (default %(default)s)")
+    parser.add_argument("--tries", type=int, default=1, metavar="K", help="times each task is played, for pass@k and pass^k")
+    parser.add_argument("--seed", type=int, default=0, help="draws the tasks and the sampling noise")
+    parser.add_argument("--temperature", type=float, default=1.0, help="0 is greedy (default %(default)s)")
+    parser.add_argument("--max-length", type=int, default=640, help="most tokens of a conversation (default %(default)s)")
+    parser.add_argument("--max-turn-length", type=int, default=96, help="most tokens of a message (default %(default)s)")
+    parser.add_argument("--compact-tools", action="store_true", help="template option of the model that ships")
+    parser.add_argument("--json", metavar="FILE", help="write the report and every episode to FILE")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run ``awpo eval``."""
+    for name in ("episodes", "tries", "max_length", "max_turn_length"):
+        if getattr(args, name) < 1:
+            raise UsageError(f"--{name.replace('_', '-')} is {getattr(args, name)}; expected at least 1")
+    if not args.temperature >= 0:
+        raise UsageError(f"--temperature is {args.temperature}; expected 0 (greedy) or more")
+    make_env = functools.partial(make_environment, args.env, {"split": args.split, "preset": args.preset})
+    make_env().close()
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("episodes", total=args.episodes * args.tries)
+        results = _play(args, make_env, functools.partial(progress.advance, task))
+    report = summarise(results, args.tries)
+    _print(report, f"{args.policy} on {args.env}, {args.split}, {len(results)} episodes")
+    if args.json:
+        record = {**dataclasses.asdict(report), "episodes": [dataclasses.asdict(result) for result in results]}
+        Path(args.json).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def _play(
+    args: argparse.Namespace,
+    make_env: Callable[[], gymnasium.Env[dict[str, Any], str]],
+    on_end: Callable[[], None],
+) -> list[EpisodeResult]:
+    numbers = {"num_tasks": args.episodes, "num_tries": args.tries, "seed": args.seed, "on_end": on_end}
+    if args.policy in SCRIPTS:
+        return evaluate_script(args.policy, make_env, **numbers)
+    if not args.policy.startswith("hf:"):
+        hint = did_you_mean(args.policy, SCRIPTS)
+        raise UsageError(f"unknown policy {args.policy!r}; expected hf:<folder> or one of {sorted(SCRIPTS)}.{hint}")
+    name = args.policy.removeprefix("hf:")
+    model, tokenizer = load_policy(name)
+    options = {"compact_tools": True} if args.compact_tools else {}
+    limits = RolloutLimits(args.max_length, args.max_turn_length, args.temperature)
+    return evaluate_model(model, ChatTokens(tokenizer, options), make_env, limits=limits, **numbers)
+
+
+def _print(report: Report, title: str) -> None:
+    table = Table(title=title)
+    for heading in ("", "estimate", "95 % interval"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    rows = {"success rate": report.success}
+    rows |= {f"  {kind}": estimate for kind, estimate in report.by_kind.items()}
+    rows |= {f"pass@{k}": estimate for k, estimate in report.pass_at.items() if k > 1}
+    rows |= {f"pass^{k}": estimate for k, estimate in report.pass_hat.items() if k > 1}
+    for name, estimate in rows.items():
+        table.add_row(name, f"{estimate.value:.1%}", f"{estimate.low:.1%} - {estimate.high:.1%}")
+    console = Console()
+    console.print(table)
+    console.print("ended: " + ", ".join(f"{status} {count}" for status, count in report.statuses.items()))
+    if report.num_unscored:
+        console.print(f"{report.num_unscored} episodes are not scored: the environment broke")

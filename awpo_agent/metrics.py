@@ -1,0 +1,131 @@
+"""Numbers of a step for people and trackers: pure functions of rollouts and advantages."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from awpo_agent.advantages import Advantages
+from awpo_agent.types import Rollout
+from awpo_env.types import JSON
+
+
+def rollout_metrics(rollouts: Sequence[Rollout], num_generations: int) -> dict[str, float]:
+    """Return what the episodes of a step were like; TRL's names where the meaning is the same.
+
+    Args:
+        rollouts: Whole groups, one after the other.
+        num_generations: Rollouts per group.
+    """
+    scored = [rollout.outcome for rollout in rollouts if rollout.outcome is not None]
+    judged = [rollout.reasoning.value for rollout in rollouts if rollout.reasoning and not rollout.reasoning.is_missing]
+    asked = sum(rollout.reasoning is not None for rollout in rollouts)
+    lengths = [rollout.num_sampled_tokens for rollout in rollouts]
+    calls, failures = _tool_calls(rollouts)
+    statuses = Counter(str(rollout.transcript.status) for rollout in rollouts)
+    metrics = {
+        "num_tokens": float(sum(len(rollout.ids) for rollout in rollouts)),
+        "completions/mean_length": float(np.mean(lengths)),
+        "completions/max_length": float(max(lengths)),
+        "tools/call_frequency": calls / len(rollouts),
+        "tools/failure_frequency": failures / max(calls, 1),
+        **{f"env/stop/{status}": count / len(rollouts) for status, count in sorted(statuses.items())},
+    }
+    if scored:
+        values = np.array([outcome.value for outcome in scored])
+        metrics["reward"] = float(values.mean())
+        metrics["reward_std"] = float(values.std())
+        metrics["success_rate"] = float(np.mean([outcome.success for outcome in scored]))
+        metrics["frac_reward_zero_std"] = _share_without_spread(rollouts, num_generations)
+    if judged:
+        metrics["judge/mean"] = float(np.mean(judged))
+        metrics["judge/std"] = float(np.std(judged))
+    if asked:
+        metrics["judge/missing_rate"] = 1.0 - len(judged) / asked
+    return metrics
+
+
+def advantage_metrics(advantages: Advantages) -> dict[str, float]:
+    """Return what the estimator made of a step."""
+    trained = advantages.trains_PG & (advantages.advantages_PG != 0)
+    return {
+        "awpo/gate_mean": float(advantages.gate_P.mean()),
+        "awpo/difficulty_mean": float(advantages.difficulty_P.mean()),
+        "awpo/clip_eps": advantages.clip_epsilon,
+        "awpo/frac_with_signal": float(trained.any(dim=1).double().mean()),
+        "awpo/advantage_std": float(advantages.advantages_PG.std()),
+    }
+
+
+def episode_record(rollout: Rollout, step: int, group: int, advantages: Advantages, member: int) -> dict[str, JSON]:
+    """Return one line of ``episodes.jsonl``: the conversation and everything that decided its advantage.
+
+    Args:
+        group: Row of the group in `advantages`.
+        member: Column of the episode in `advantages`.
+    """
+    outcome, reasoning = rollout.outcome, rollout.reasoning
+    return {
+        "step": step,
+        "group": group,
+        **rollout.info,
+        "messages": list(rollout.transcript.messages),
+        "num_tokens": len(rollout.ids),
+        "num_sampled_tokens": rollout.num_sampled_tokens,
+        "outcome": None if outcome is None else {"value": outcome.value, "success": outcome.success, **outcome.components},
+        "reasoning": None
+        if reasoning is None
+        else {"value": reasoning.value, "reason": reasoning.reason, "parts": dict(reasoning.parts)},
+        "gate": float(advantages.gate_P[group]),
+        "difficulty": float(advantages.difficulty_P[group]),
+        "advantage": float(advantages.advantages_PG[group, member]),
+        "trains": bool(advantages.trains_PG[group, member]),
+    }
+
+
+def reward_tensors(rollouts: Sequence[Rollout], num_generations: int) -> dict[str, torch.Tensor]:
+    """Return the five arguments every estimator takes, in float64.
+
+    A place without a value holds 0 and is marked invalid; estimators never read it.
+    """
+    outcomes = [rollout.outcome for rollout in rollouts]
+    scores = [rollout.reasoning.value if rollout.reasoning is not None else None for rollout in rollouts]
+    shape = (-1, num_generations)
+    outcome_valid_PG = torch.tensor([outcome is not None for outcome in outcomes]).reshape(shape)
+    range_PG2 = torch.tensor(
+        [(outcome.low, outcome.high) if outcome else (0.0, 0.0) for outcome in outcomes], dtype=torch.float64
+    ).reshape(*shape, 2)
+    first_valid_P = outcome_valid_PG.int().argmax(dim=1)
+    range_P2 = range_PG2[torch.arange(len(range_PG2)), first_valid_P]
+    range_P2[~outcome_valid_PG.any(dim=1)] = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    return {
+        "outcome_PG": torch.tensor([o.value if o else 0.0 for o in outcomes], dtype=torch.float64).reshape(shape),
+        "outcome_range_P2": range_P2,
+        "outcome_valid_PG": outcome_valid_PG,
+        "reasoning_PG": torch.tensor([s or 0.0 for s in scores], dtype=torch.float64).reshape(shape),
+        "reasoning_valid_PG": torch.tensor([score is not None for score in scores]).reshape(shape),
+    }
+
+
+def _share_without_spread(rollouts: Sequence[Rollout], num_generations: int) -> float:
+    groups = [rollouts[start : start + num_generations] for start in range(0, len(rollouts), num_generations)]
+    values = [[rollout.outcome.value for rollout in group if rollout.outcome is not None] for group in groups]
+    return float(np.mean([not group or max(group) - min(group) <= 1e-6 for group in values]))
+
+
+def _tool_calls(rollouts: Sequence[Rollout]) -> tuple[int, int]:
+    results = [
+        message["content"]
+        for rollout in rollouts
+        for message in rollout.transcript.messages
+        if message["role"] == "tool"
+    ]
+    failures = 0
+    for content in results:
+        if content.startswith('{"error"'):
+            failures += "error" in json.loads(content)
+    return len(results), failures

@@ -1,0 +1,230 @@
+"""Supervised training on demonstrations, from scratch or from a checkpoint: how the base model that ships is made."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.progress import track
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
+
+from awpo_agent.arguments import parse_config, show
+from awpo_agent.chat import ChatTokens
+from awpo_agent.checkpoint import write_folder
+from awpo_agent.tokenizer import SPECIAL_TAGS, train_tokenizer
+from awpo_env.errors import UsageError
+from awpo_env.parsing import get_parser
+from awpo_env.types import JSON, AssistantMessage, MalformedCall, ToolCall
+
+_TOKENIZER_EPISODES = 4000  # merges settle long before; more only costs time
+
+
+@dataclass(frozen=True)
+class SFTConfig:
+    """Settings of supervised training.
+
+    Attributes:
+        data: Files of demonstrations, as ``awpo env export`` writes them.
+        output_dir: The checkpoint folder to write, in Hugging Face format.
+        model: A checkpoint folder to start from; null makes a new Qwen3-architecture model and tokenizer.
+        vocabulary_size: Tokens of a new tokenizer.
+        hidden_size: Width of a new model.
+        num_layers: Layers of a new model.
+        num_heads: Attention heads of a new model.
+        intermediate_size: Width of a new model's feed-forward part.
+        max_length: Longest conversation in tokens; longer demonstrations are left out and counted.
+        steps: Optimizer steps.
+        batch_size: Demonstrations per step.
+        copy_steps: During the first steps a quarter of the batch are random sequences written twice. Together with loss
+            on all tokens this is what teaches a small model to copy identifiers.
+        learning_rate: Peak, after a linear warm-up and before a cosine decay to a tenth.
+        warmup_steps: Steps of the warm-up.
+        weight_decay: AdamW's.
+        template_options: Passed to the chat template.
+        seed: Initial weights, order of the data, copy sequences.
+    """
+
+    data: list[str]
+    output_dir: str
+    model: str | None = None
+    vocabulary_size: int = 1024
+    hidden_size: int = 128
+    num_layers: int = 4
+    num_heads: int = 4
+    intermediate_size: int = 384
+    max_length: int = 640
+    steps: int = 1500
+    batch_size: int = 32
+    copy_steps: int = 200
+    learning_rate: float = 2e-3
+    warmup_steps: int = 50
+    weight_decay: float = 0.01
+    template_options: dict[str, Any] | None = None
+    seed: int = 0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``awpo sft``."""
+    config, is_dry_run = parse_config(
+        SFTConfig, argv, "awpo sft", "Train a model on demonstrations, loss on all tokens."
+    )
+    if is_dry_run:
+        show(config)
+        return 0
+    train(config)
+    return 0
+
+
+def train(config: SFTConfig) -> None:
+    """Train and write the checkpoint folder; it appears whole or not at all."""
+    torch.manual_seed(config.seed)
+    episodes = _read(config.data)
+    tokenizer = _tokenizer(config, episodes)
+    chat = ChatTokens(tokenizer, config.template_options)
+    sequences = [ids for ids in (encode_episode(chat, episode) for episode in episodes) if len(ids) <= config.max_length]
+    if not sequences:
+        raise UsageError(f"no demonstration fits into max_length {config.max_length}; expected some, raise it")
+    if len(sequences) < len(episodes):
+        print(f"left out {len(episodes) - len(sequences)} demonstrations over {config.max_length} tokens", file=sys.stderr)
+    model = _model(config, tokenizer)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(sequences):,} demonstrations", file=sys.stderr)
+    _fit(model, sequences, config)
+    write_folder(Path(config.output_dir), lambda folder: (model.save_pretrained(folder), tokenizer.save_pretrained(folder)))
+
+
+def encode_episode(chat: ChatTokens, episode: dict[str, JSON]) -> list[int]:
+    """Return a demonstration as the token ids a rollout of the same words would have."""
+    messages, parser = episode["messages"], get_parser("hermes")
+    starts = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
+    ids = chat.prompt(messages[: starts[0]], episode["tools"])
+    for start, end in zip(starts, [*starts[1:], len(messages)], strict=True):
+        ids += chat.assistant(parser.format(_assistant(messages[start])))
+        if start + 1 < end < len(messages):
+            ids += chat.delta(messages[start + 1 : end])
+    return ids
+
+
+def _assistant(message: dict[str, JSON]) -> AssistantMessage:
+    calls: list[ToolCall | MalformedCall] = []
+    for call in message.get("tool_calls", ()):
+        try:
+            calls.append(ToolCall(call["function"]["name"], json.loads(call["function"]["arguments"])))
+        except ValueError:
+            calls.append(MalformedCall(call["function"]["arguments"], "as recorded"))
+    return AssistantMessage(message.get("reasoning_content", ""), message["content"], tuple(calls))
+
+
+def _read(paths: Sequence[str]) -> list[dict[str, JSON]]:
+    episodes = []
+    for path in paths:
+        if not Path(path).is_file():
+            raise UsageError(f"data file {path!r} does not exist; write one with 'awpo env export'")
+        with open(path, encoding="utf-8") as file:
+            episodes += [json.loads(line) for line in file]
+    return episodes
+
+
+def _tokenizer(config: SFTConfig, episodes: Sequence[dict[str, JSON]]) -> PreTrainedTokenizerBase:
+    if config.model is not None:
+        return AutoTokenizer.from_pretrained(config.model)
+    # The template renders text, so a tokenizer has to exist before the texts it learns from do.
+    blank = train_tokenizer([], 300)
+    tag = re.compile("|".join(re.escape(text) for text in SPECIAL_TAGS))
+    options = config.template_options or {}
+    stride = max(1, len(episodes) // _TOKENIZER_EPISODES)
+    texts = (
+        piece
+        for episode in episodes[::stride]
+        for piece in tag.split(
+            blank.apply_chat_template(episode["messages"], tools=episode["tools"], tokenize=False, **options)
+        )
+    )
+    return train_tokenizer(texts, config.vocabulary_size)
+
+
+def _model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> torch.nn.Module:
+    if config.model is not None:
+        return AutoModelForCausalLM.from_pretrained(config.model, dtype=torch.float32)
+    return Qwen3ForCausalLM(
+        Qwen3Config(
+            vocab_size=len(tokenizer),
+            hidden_size=config.hidden_size,
+            num_hidden_layers=config.num_layers,
+            num_attention_heads=config.num_heads,
+            num_key_value_heads=config.num_heads,
+            head_dim=config.hidden_size // config.num_heads,
+            intermediate_size=config.intermediate_size,
+            max_position_embeddings=4096,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def _fit(model: torch.nn.Module, sequences: Sequence[list[int]], config: SFTConfig) -> None:
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.95)
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, config))
+    rng = np.random.default_rng([config.seed, 2])
+    batches = _batches(sequences, config.batch_size, rng)
+    model.train()
+    recent = 0.0
+    for step in track(range(config.steps), description="sft", transient=True, disable=not sys.stderr.isatty()):
+        batch = next(batches)
+        if step < config.copy_steps:
+            batch = batch[: -config.batch_size // 4] + _copy_sequences(config, model.config.vocab_size, rng)
+        loss = _loss(model, batch)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        recent = loss.item() if step == 0 else 0.98 * recent + 0.02 * loss.item()
+        if (step + 1) % 100 == 0:
+            print(f"step {step + 1}/{config.steps}  loss {recent:.4f}", file=sys.stderr, flush=True)
+
+
+def _rate(step: int, config: SFTConfig) -> float:
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return 0.1 + 0.45 * (1.0 + float(np.cos(np.pi * progress)))
+
+
+def _batches(sequences: Sequence[list[int]], size: int, rng: np.random.Generator) -> Iterator[list[list[int]]]:
+    """Endless passes over the data in random order; inside a window neighbours in length share a batch."""
+    while True:
+        order = rng.permutation(len(sequences))
+        for start in range(0, len(order), size * 16):
+            window = sorted(order[start : start + size * 16], key=lambda index: len(sequences[index]))
+            chunks = [window[at : at + size] for at in range(0, len(window), size)]
+            for chunk in rng.permutation(len(chunks)):
+                yield [sequences[index] for index in chunks[chunk]]
+
+
+def _copy_sequences(config: SFTConfig, vocabulary_size: int, rng: np.random.Generator) -> list[list[int]]:
+    sequences = []
+    for _ in range(config.batch_size // 4):
+        half = rng.integers(len(SPECIAL_TAGS), vocabulary_size, size=int(rng.integers(10, 100))).tolist()
+        sequences.append(half + half)
+    return sequences
+
+
+def _loss(model: torch.nn.Module, sequences: Sequence[list[int]]) -> torch.Tensor:
+    length = max(len(ids) for ids in sequences)
+    ids_BT = torch.zeros((len(sequences), length), dtype=torch.long)
+    target_BT = torch.full((len(sequences), length), -100)
+    for row, ids in enumerate(sequences):
+        ids_BT[row, : len(ids)] = target_BT[row, : len(ids)] = torch.tensor(ids)
+    logits_BTV = model(input_ids=ids_BT[:, :-1], use_cache=False).logits
+    return torch.nn.functional.cross_entropy(logits_BTV.flatten(0, 1), target_BT[:, 1:].flatten(), ignore_index=-100)

@@ -1,0 +1,54 @@
+"""A small tokenizer of our own: byte-level BPE with Qwen3-style chat tags, trained on demonstrations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib import resources
+
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+END_OF_TURN = "<|im_end|>"
+PADDING = "<|endoftext|>"
+SPECIAL_TAGS = (
+    PADDING,
+    "<|im_start|>",
+    END_OF_TURN,
+    "<think>",
+    "</think>",
+    "<tool_call>",
+    "</tool_call>",
+    "<tool_response>",
+    "</tool_response>",
+)
+# Words take the space before them, every digit stands alone (an unseen number is copied digit by digit), and a run of
+# punctuation is one piece, so that the fixed parts of JSON cost one token each.
+_PIECES = Regex(r" ?[A-Za-z_]+|[0-9]|[^A-Za-z0-9 ]+(?: [^A-Za-z0-9 ]+)*| +")
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer with the project's chat template.
+
+    Args:
+        texts: What merges are learned from, chat tags left out.
+        vocabulary_size: Number of tokens, tags and the 256 bytes included; at least 300.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split(_PIECES, behavior="isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=list(SPECIAL_TAGS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END_OF_TURN,
+        pad_token=PADDING,
+        chat_template=resources.files("awpo_agent").joinpath("chat_template.jinja").read_text(encoding="utf-8"),
+        clean_up_tokenization_spaces=False,
+    )

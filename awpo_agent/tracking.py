@@ -1,0 +1,52 @@
+"""What a run leaves behind: metrics.jsonl and episodes.jsonl, cut back to the checkpoint when a run is resumed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from awpo_env.types import JSON
+
+_FILES = ("metrics.jsonl", "episodes.jsonl")
+
+
+class RunRecorder:
+    """Appends one JSON line a step and one an episode.
+
+    Args:
+        folder: The run folder.
+        first_step: Lines of this step and later ones are dropped; they are written again. 0 starts afresh.
+    """
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _FILES:
+            _cut_back(folder / name, first_step)
+        self._metrics, self._episodes = ((folder / name).open("a", encoding="utf-8") for name in _FILES)
+
+    def write(self, metrics: Mapping[str, JSON], episodes: Iterable[Mapping[str, JSON]]) -> None:
+        """Append a step and its episodes, and hand them to the operating system."""
+        for episode in episodes:
+            self._episodes.write(json.dumps(episode, ensure_ascii=False) + "\n")
+        self._metrics.write(json.dumps(metrics) + "\n")
+        self._episodes.flush()
+        self._metrics.flush()
+
+    def close(self) -> None:
+        """Close both files."""
+        self._metrics.close()
+        self._episodes.close()
+
+
+def _cut_back(path: Path, first_step: int) -> None:
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        # A line without its end was being written when the run died.
+        if line.endswith("\n") and json.loads(line)["step"] < first_step:
+            kept.append(line)
+    unfinished = path.with_name(path.name + ".part")
+    unfinished.write_text("".join(kept), encoding="utf-8")
+    unfinished.replace(path)

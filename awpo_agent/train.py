@@ -1,0 +1,117 @@
+"""``awpo train`` and ``accelerate launch -m awpo_agent.train``: settings in, a trained checkpoint out."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import torch
+from accelerate import PartialState
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from awpo_agent.advantages import Estimator
+from awpo_agent.arguments import parse_config, show
+from awpo_agent.chat import ChatTokens
+from awpo_agent.config import AWPOConfig
+from awpo_agent.console import TrainingTable
+from awpo_agent.trainer import AWPOTrainer
+from awpo_env.errors import UsageError
+from awpo_env.judges.base import Judge
+from awpo_env.judges.rubric import RubricJudge
+
+_EPILOG = "Example: awpo train --config examples/configs/quickstart.yaml --learning_rate 5e-5 --output_dir runs/mine"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ``awpo train``."""
+    config, is_dry_run = parse_config(
+        AWPOConfig, argv, "awpo train", f"Train a model on a tool-use environment with AWPO. {_EPILOG}"
+    )
+    config.check(PartialState().num_processes)
+    if is_dry_run:
+        show(config)
+        return 0
+    run(config)
+    return 0
+
+
+def run(config: AWPOConfig, estimator: Estimator | None = None) -> Path:
+    """Train as `config` says and return the last checkpoint.
+
+    Args:
+        estimator: Replaces the one the config names.
+
+    Raises:
+        UsageError: The settings are impossible.
+    """
+    model, tokenizer = load_policy(config.model)
+    check_length(config, model)
+    make_env = functools.partial(make_environment, config.env, config.env_kwargs)
+    make_env().close()
+    if rewritten := ChatTokens(tokenizer, config.template_options).rewrites_history():
+        print(f"note: the chat template rewrites history, the rollouts here do not: {rewritten}", file=sys.stderr)
+    judge: Judge | None = None
+    if config.judge == "rubric":
+        judge = RubricJudge(sees_reference=config.judge_sees_reference)
+    with TrainingTable(config) as table:
+        trainer = AWPOTrainer(
+            model,
+            config,
+            make_env,
+            processing_class=tokenizer,
+            judge=judge,
+            callbacks=[table.on_step],
+            estimator=estimator,
+            on_episode=table.on_episode,
+        )
+        trainer.train()
+    return trainer.save()
+
+
+def check_length(config: AWPOConfig, model: nn.Module) -> None:
+    """Raise UsageError when conversations may outgrow the model's positions."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and config.max_length > positions:
+        raise UsageError(f"max_length is {config.max_length}, but the model has only {positions} positions; lower it")
+
+
+def load_policy(name: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
+    """Load a model and its tokenizer: a folder, a hub name, or ``base`` for the model that ships.
+
+    Raises:
+        UsageError: There is no such model.
+    """
+    path = str(resources.files("awpo_agent.base_model")) if name == "base" else name
+    if "/" in path and not Path(path).is_dir() and path.startswith((".", "/")):
+        raise UsageError(f"model folder {path!r} does not exist; expected a Hugging Face checkpoint folder or 'base'")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"model {name!r} cannot be loaded; expected a Hugging Face folder or 'base': {reason}") from None
+    return model, tokenizer
+
+
+def make_environment(env_id: str, env_kwargs: dict[str, Any]) -> gymnasium.Env[dict[str, Any], str]:
+    """Make an environment; an unknown id or argument becomes a `UsageError`."""
+    import awpo_env  # noqa: F401, PLC0415 - registers the ids
+
+    try:
+        return gymnasium.make(env_id, disable_env_checker=True, **env_kwargs)
+    except (gymnasium.error.Error, TypeError) as error:
+        raise UsageError(f"environment {env_id!r} cannot be made: {' '.join(str(error).split())}") from None
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UsageError as error:
+        print(f"awpo: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,175 @@
+"""Demonstrations for supervised training: reference solutions played through an environment, with mistakes if asked."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+
+from awpo_env.env import ToolUseEnv
+from awpo_env.errors import UsageError
+from awpo_env.types import JSON, AssistantMessage, ToolCall, UserTurn
+
+_MISTAKES = ("argument", "argument", "argument", "tool", "skip", "stop")
+"""What a mistaken step does; a wrong argument is the commonest."""
+
+
+def demonstrate(env: ToolUseEnv, rng: np.random.Generator, mistake_rate: float) -> dict[str, JSON]:
+    """Play the reference solution of the environment's current task and return the episode as a JSON object.
+
+    Every reference message is spoiled with probability `mistake_rate`; what follows goes on as if nothing had happened,
+    and the environment answers whatever it answers, errors included.
+
+    Args:
+        env: Already reset.
+        rng: Where every mistake comes from.
+        mistake_rate: In [0, 1].
+    """
+    info: Mapping[str, JSON] = {}
+    for turn in env.task.turns:
+        for message in _spoiled_turn(env, turn, rng, mistake_rate):
+            _, _, terminated, truncated, info = env.step(env.parser.format(message))
+            if terminated or truncated:
+                break
+    transcript = env.transcript
+    outcome = info["outcome"]
+    return {
+        "task_id": transcript.task.id,
+        "kind": transcript.task.kind,
+        "success": outcome is not None and outcome.success,
+        "messages": list(transcript.messages),
+        "tools": list(transcript.tools),
+    }
+
+
+def _spoiled_turn(
+    env: ToolUseEnv, turn: UserTurn, rng: np.random.Generator, mistake_rate: float
+) -> Iterator[AssistantMessage]:
+    for message in turn.reference:
+        if rng.random() >= mistake_rate:
+            yield message
+        elif not message.calls:
+            yield _wrong_fact(turn, message, rng)
+        else:
+            mistake = _MISTAKES[int(rng.integers(len(_MISTAKES)))]
+            if mistake == "stop":
+                yield turn.reference[-1]
+                return
+            if mistake == "argument":
+                yield _wrong_argument(env, message, rng)
+            elif mistake == "tool":
+                yield _wrong_tool(env, message, rng)
+
+
+def _wrong_fact(turn: UserTurn, message: AssistantMessage, rng: np.random.Generator) -> AssistantMessage:
+    for fact in turn.facts:
+        if fact.decoys:
+            decoy = fact.decoys[int(rng.integers(len(fact.decoys)))]
+            return replace(
+                message,
+                content=message.content.replace(fact.value, decoy),
+                reasoning=message.reasoning.replace(fact.value, decoy),
+            )
+    return message
+
+
+def _wrong_argument(env: ToolUseEnv, message: AssistantMessage, rng: np.random.Generator) -> AssistantMessage:
+    call = message.calls[0]
+    if not call.arguments:
+        return message
+    names = list(call.arguments)
+    name = names[int(rng.integers(len(names)))]
+    right = call.arguments[name]
+    candidates = _alternatives(env, call, name)
+    if not candidates:
+        return message
+    wrong = candidates[int(rng.integers(len(candidates)))]
+    reasoning = message.reasoning
+    if rng.random() < 0.5 and isinstance(right, str):
+        reasoning = reasoning.replace(right, str(wrong))
+    spoiled = ToolCall(call.name, {**call.arguments, name: wrong})
+    return replace(message, reasoning=reasoning, calls=(spoiled, *message.calls[1:]))
+
+
+def _alternatives(env: ToolUseEnv, call: ToolCall, name: str) -> list[JSON]:
+    """Values a careless reader could take for the right one: enum members, or look-alikes from the conversation."""
+    right = call.arguments[name]
+    schema = env.suite.tools.parameters(call.name)["properties"][name]
+    if "enum" in schema:
+        return [value for value in schema["enum"] if value != right]
+    if isinstance(right, bool) or not isinstance(right, str | int | float):
+        return []
+    seen = " ".join(message["content"] for message in env.transcript.messages[1:])
+    words = sorted(set(re.findall(r"[\w@.:+-]*\w", seen)))
+    alike = [word for word in words if word != str(right) and _shape(word) == _shape(str(right))]
+    if not alike:
+        alike = [re.sub(r"\d", lambda digit: str((int(digit.group()) + 3) % 10), str(right))]
+    values = alike if isinstance(right, str) else [type(right)(word) for word in alike]
+    return [value for value in values if value != right]
+
+
+def _shape(word: str) -> str:
+    return re.sub(r"[a-z]+", "a", re.sub(r"\d", "9", word))
+
+
+def _wrong_tool(env: ToolUseEnv, message: AssistantMessage, rng: np.random.Generator) -> AssistantMessage:
+    call = message.calls[0]
+    others = [
+        tool["function"]["name"]
+        for tool in env.transcript.tools
+        if tool["function"]["name"] != call.name
+        and set(tool["function"]["parameters"].get("properties", ())) & set(call.arguments)
+    ]
+    if not others:
+        return message
+    name = others[int(rng.integers(len(others)))]
+    properties = env.suite.tools.parameters(name)["properties"]
+    arguments = {
+        key: call.arguments[key] if key in call.arguments else schema["enum"][int(rng.integers(len(schema["enum"])))]
+        for key, schema in properties.items()
+        if key in call.arguments or "enum" in schema
+    }
+    return replace(message, calls=(ToolCall(name, arguments), *message.calls[1:]))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags of ``awpo env export``."""
+    parser.add_argument("env", help="environment id, for example awpo/Retail-v0")
+    parser.add_argument("--out", required=True, help="file to write, one JSON object an episode")
+    parser.add_argument("--preset", help="the generator's preset; default: the suite's first")
+    parser.add_argument("--split", default="train", choices=("train", "test"))
+    parser.add_argument("--episodes", type=int, default=100, help="how many episodes (default %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="draws tasks and mistakes (default %(default)s)")
+    parser.add_argument(
+        "--mistake-rate", type=float, default=0.0, help="probability that a message of the demonstrator is spoiled"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the demonstrations of ``awpo env export``; the file appears whole or not at all."""
+    if not 0.0 <= args.mistake_rate <= 1.0:
+        raise UsageError(f"--mistake-rate is {args.mistake_rate}; expected a probability in [0, 1]")
+    if args.episodes < 1:
+        raise UsageError(f"--episodes is {args.episodes}; expected at least 1")
+    env = gymnasium.make(args.env, split=args.split, preset=args.preset).unwrapped
+    rng = np.random.default_rng([args.seed, 1])
+    out = Path(args.out)
+    unfinished = out.with_name(out.name + ".part")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    num_solved = 0
+    with unfinished.open("w", encoding="utf-8") as file:
+        for number in range(args.episodes):
+            env.reset(seed=args.seed if number == 0 else None)
+            episode = demonstrate(env, rng, args.mistake_rate)
+            num_solved += episode["success"]
+            file.write(json.dumps(episode, ensure_ascii=False) + "\n")
+    unfinished.replace(out)
+    print(f"wrote {args.episodes} episodes to {out}, {num_solved} of them solve their task", file=sys.stderr)
+    return 0
