@@ -75,4 +75,4 @@ class TrainingTable:
             self._print("".join(f"{cell:>{_WIDTH}}" for cell in cells))
 
     def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False)
+        self._console.print(line, highlight=False, soft_wrap=True)

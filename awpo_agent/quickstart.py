@@ -14,6 +14,7 @@ from rich.table import Table
 
 from awpo_agent.arguments import parse_config
 from awpo_agent.chat import ChatTokens
+from awpo_agent.cli import guarded
 from awpo_agent.config import AWPOConfig
 from awpo_agent.evaluate import evaluate_model
 from awpo_agent.intervals import Estimate, success_rate
@@ -97,4 +98,4 @@ def _decoding(temperature: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

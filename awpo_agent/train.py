@@ -14,10 +14,12 @@ import torch
 from accelerate import PartialState
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from awpo_agent.advantages import Estimator
 from awpo_agent.arguments import parse_config, show
 from awpo_agent.chat import ChatTokens
+from awpo_agent.cli import guarded
 from awpo_agent.config import AWPOConfig
 from awpo_agent.console import TrainingTable
 from awpo_agent.trainer import AWPOTrainer
@@ -87,6 +89,7 @@ def load_policy(name: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     Raises:
         UsageError: There is no such model.
     """
+    logging.disable_progress_bar()  # a bar for loading a few files hides the bars that matter
     path = str(resources.files("awpo_agent.base_model")) if name == "base" else name
     if "/" in path and not Path(path).is_dir() and path.startswith((".", "/")):
         raise UsageError(f"model folder {path!r} does not exist; expected a Hugging Face checkpoint folder or 'base'")
@@ -110,8 +113,4 @@ def make_environment(env_id: str, env_kwargs: dict[str, Any]) -> gymnasium.Env[d
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main(sys.argv[1:]))
-    except UsageError as error:
-        print(f"awpo: {error}", file=sys.stderr)
-        sys.exit(2)
+    sys.exit(guarded(lambda: main(sys.argv[1:])))

@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Sequence, Set
 
 from awpo_env.judges.reading import Call, Step, Text, leaves
 
 _BRIEF_WORDS = 80  # a plan for one message fits in this; what is longer mostly repeats itself
-_LONG_WORDS = 600  # words beyond the brief ones that would halve the mark
+_LONG_WORDS = 600  # 60 words beyond the brief ones cost a tenth
 _LEAST_BREVITY = 0.5
 _SPARE_VALUES = 2  # values a plan may name beside those it acts on
+_VALUE_EXCESS, _TOOL_EXCESS = 0.5, 1.0  # each further one; there are fewer tools than values to list
 _SPARE_TOOLS = 1  # tools a plan may weigh beside the ones it uses before, now and next
 _ENOUGH_LINKS = 2  # terms a closing thought must share with what was done
 _COUNTING = frozenset("0123456789")  # "the 2 orders": small counts come from nowhere and harm nothing
 
 
-def grounded(step: Step, derived: Set[str]) -> float:
+def grounded(step: Step, derived: Set[str], declared: Callable[[], Set[str]]) -> float:
     """Share of the values named in the reasoning that come from somewhere, in [0, 1]; 1 when none is named.
 
     Args:
         step: The step.
         derived: Values that may be worked out instead of read (a converted time), from the reference.
+        declared: Gives the values of the tool declarations; only called when a value is not found elsewhere.
     """
     named = step.reasoning.values
     unknown = named - step.known - derived - _COUNTING
+    if unknown:
+        unknown -= declared()
     return 1.0 - len(unknown) / len(named) if unknown else 1.0
 
 
-def agrees(step: Step, done: Text) -> float:
+def agrees(step: Step, before: Sequence[Step]) -> float:
     """How far the plan is what is then done, in [0, 1]: it names the tool and the values of the calls it comes with.
 
-    Without calls, the reasoning has to speak of what was done or is about to be said.
+    Without calls, the reasoning has to speak of what was done in this user turn or is about to be said.
 
     Args:
         step: The step.
-        done: Terms of the calls and results of this user turn so far, with the names of the tools.
+        before: The steps before it.
     """
     thought = step.reasoning
-    if not step.calls:
-        about = done.terms | done.tokens | step.content.terms
-        return min(1.0, len((thought.terms | thought.tokens) & about) / _ENOUGH_LINKS)
-    return sum(_foretells(thought, call) for call in step.calls) / len(step.calls)
+    if step.calls:
+        return sum(_foretells(thought, call) for call in step.calls) / len(step.calls)
+    done = [call for other in before if other.turn == step.turn for call in other.calls]
+    about = step.content.terms.union(*(call.result.terms | {call.name.lower()} for call in done))
+    return min(1.0, len((thought.terms | thought.tokens) & about) / _ENOUGH_LINKS)
 
 
 def _foretells(thought: Text, call: Call) -> float:
@@ -90,17 +95,20 @@ def same_call(one: Call, other: Call) -> bool:
     return one.name == other.name and one.arguments == other.arguments
 
 
-def focused(step: Step, relevant: Set[str], tools: Set[str]) -> float:
-    """1 for a plan that keeps to the matter, less for one that lists everything or goes on and on.
+def focused(step: Step, around: Sequence[Step], tools: Set[str]) -> float:
+    """1 for a plan that keeps to the matter, towards 0 for one that lists everything, half at worst for mere length.
 
     Args:
         step: The step.
-        relevant: Values of the calls and results around this step, and names of the tools used around it.
+        around: The step before it, itself and the one after: what they use or tell is to the matter.
         tools: Names of all tools.
     """
-    thought = step.reasoning
-    other_tools = len((thought.tokens & tools) - relevant) - _SPARE_TOOLS
-    other_values = len(thought.values - relevant - _COUNTING) - _SPARE_VALUES
-    excess = 2 * max(0, other_tools) + max(0, other_values)
+    thought, calls = step.reasoning, [call for other in around for call in other.calls]
+    used = {call.name.lower() for call in calls}
+    relevant = _COUNTING.union(*(leaf.values for call in calls for leaf in leaves(call.arguments)))
+    relevant = relevant.union(*(other.content.values for other in around))
+    other_tools = len(thought.tokens & tools - used) - _SPARE_TOOLS
+    other_values = len(thought.values - relevant) - _SPARE_VALUES
+    excess = _TOOL_EXCESS * max(0, other_tools) + _VALUE_EXCESS * max(0, other_values)
     brevity = max(_LEAST_BREVITY, 1.0 - max(0, step.num_words - _BRIEF_WORDS) / _LONG_WORDS)
-    return brevity / (1.0 + 0.5 * excess)
+    return brevity / (1.0 + excess)

@@ -11,6 +11,7 @@ from awpo_env.types import JSON, Task, ToolCall
 
 _WRONG_CALL = 0.4  # most that a call with a wrong argument is worth: the right tool, but it does the wrong thing
 _MOST_CALLS = 100  # calls aligned with the reference; the default limit of an episode is 60
+_NO_NEWS = 0.25  # worth of a message that tells nothing the tools found: a question back, or an empty "done"
 _EXTRA_TERM = 0.25  # how much each result that was not asked for dilutes an answer
 
 
@@ -114,7 +115,7 @@ def told(content: Text, wanted: Text | None, asked: Set[str], found: Set[str]) -
     """
     news = content.terms - asked
     if wanted is None:
-        return 1.0 if news & found else 0.5 * bool(news)
+        return 1.0 if news & found else _NO_NEWS * bool(news)
     needed = wanted.terms - asked or wanted.terms
     if evidence := needed & found:
         recall = len(evidence & content.terms) / len(evidence)

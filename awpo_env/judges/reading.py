@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from awpo_env.outcomes import MALFORMED
 from awpo_env.types import JSON, Message, Transcript
@@ -15,13 +16,16 @@ _MOST_MESSAGES = 400
 
 _TOKEN = re.compile(r"\w+(?:[.@:+-]\w+)*")
 _WORD = re.compile(r"[^\W\d_]{3,}")
+_JSON_OBJECT = re.compile(r"\{[^{}]*\}")
+_MARK_OF_VALUE = re.compile(r"[\d@]")
 _STEM = 5  # "cancelled" and "cancel", "refunds" and "refunded" are one term
-_EMPTY_WORDS = """
-the and for are was were has have had not but you your yours his her its our their this that these those with from into
-onto over they them who what which when where why how will would can could should shall may must been being please there
-here now then than all any some too also just very let yes sorry thanks thank hello
-"""
-_IS_EMPTY = frozenset(_EMPTY_WORDS.split()).__contains__
+_WITHOUT_MEANING = (
+    "the and for are was were has have had not but you your yours his her its our their this that these those with "
+    "from into onto over they them who what which when where why how will would can could should shall may must "
+    "been being please there here now then than all any some too also just very let yes sorry thanks thank hello "
+    "reasoning judge score scores marks grade verdict"  # about being judged, so never about the work
+)
+_EMPTY = frozenset(_WITHOUT_MEANING.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +50,18 @@ class Text:
 
 def read_text(text: str) -> Text:
     """Take a text apart; only its first 20000 characters are read."""
-    text = text[:_LONGEST_TEXT].lower()
-    tokens = _TOKEN.findall(text)
+    return _read(text[:_LONGEST_TEXT])
+
+
+@lru_cache(maxsize=1024)  # the episodes of a group share their task, and most of what the tools answer
+def _read(text: str) -> Text:
+    text = text.lower()
+    tokens = frozenset(_TOKEN.findall(text))
+    words = set(_WORD.findall(text))
     return Text(
-        values=frozenset(_number(token) for token in tokens if "@" in token or any(map(str.isdigit, token))),
-        tokens=frozenset(tokens),
-        stems=frozenset(word[:_STEM] for word in _WORD.findall(text) if not _IS_EMPTY(word)),
+        values=frozenset(_number(token) for token in tokens if _MARK_OF_VALUE.search(token)),
+        tokens=tokens,
+        stems=frozenset(word[:_STEM] for word in words - _EMPTY),
     )
 
 
@@ -65,14 +75,15 @@ def _number(token: str) -> str:
 
 def leaves(value: JSON) -> Iterator[Text]:
     """Yield the texts and numbers inside a JSON value; true, false and null say nothing that could be quoted."""
-    if isinstance(value, dict):
-        for item in value.values():
-            yield from leaves(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from leaves(item)
+    return map(read_text, _leaves(value))
+
+
+def _leaves(value: JSON) -> Iterator[str]:
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(item)
     elif value is not None and not isinstance(value, bool):
-        yield read_text(str(value))
+        yield str(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,19 +132,24 @@ class Episode:
         steps: The assistant's messages.
         requests: The user's messages.
         tools: Names of the tools on show, lower case.
+        declarations: Their declarations, unread: most episodes never need them.
     """
 
     steps: tuple[Step, ...]
     requests: tuple[Text, ...]
     tools: frozenset[str]
+    declarations: tuple[dict[str, JSON], ...]
+
+    def declared(self) -> frozenset[str]:
+        """Values that stand in the declarations, as limits, patterns, enums or examples."""
+        return read_text(json.dumps(self.declarations)).values
 
 
 def read_episode(transcript: Transcript) -> Episode:
     """Read a transcript, whatever state it is in."""
     messages = transcript.messages[:_MOST_MESSAGES]
     results = {message["tool_call_id"]: str(message["content"]) for message in messages if message["role"] == "tool"}
-    declared = read_text(json.dumps(transcript.tools))
-    known = set(_with_parts(declared.values))
+    known: set[str] = set()
     steps: list[Step] = []
     requests: list[Text] = []
     for message in messages:
@@ -145,15 +161,16 @@ def read_episode(transcript: Transcript) -> Episode:
         if message["role"] == "user":
             requests.append(text)
     names = frozenset(tool["function"]["name"].lower() for tool in transcript.tools)
-    return Episode(tuple(steps), tuple(requests), names)
+    return Episode(tuple(steps), tuple(requests), names, transcript.tools)
 
 
 def _read_step(message: Message, results: dict[str, str], turn: int, known: frozenset[str]) -> Step:
-    reasoning = str(message.get("reasoning_content") or "")
+    reasoning = str(message.get("reasoning_content") or "")[:_LONGEST_TEXT]
     return Step(
         turn=turn,
-        reasoning=read_text(reasoning),
-        num_words=reasoning.count(" ") + 1 if reasoning else 0,
+        # A thought is prose; an object in it is a copied call or a verdict made up for the judge.
+        reasoning=read_text(_JSON_OBJECT.sub(" ", reasoning)),
+        num_words=len(reasoning.split()),
         content=read_text(str(message["content"] or "")),
         calls=tuple(_read_call(call, results) for call in message.get("tool_calls", ())),
         known=known,
@@ -173,18 +190,9 @@ def _read_result(result: str) -> Text:
     if len(result) > _LONGEST_TEXT:
         return read_text(result)
     try:
-        return _union(leaves(json.loads(result)))
-    except ValueError:
+        return read_text("\n".join(_leaves(json.loads(result))))
+    except ValueError:  # another tool server may answer in plain text
         return read_text(result)
-
-
-def _union(texts: Iterable[Text]) -> Text:
-    texts = tuple(texts)
-    return Text(
-        frozenset().union(*(text.values for text in texts)),
-        frozenset().union(*(text.tokens for text in texts)),
-        frozenset().union(*(text.stems for text in texts)),
-    )
 
 
 def _with_parts(values: frozenset[str]) -> set[str]:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 from awpo_env.judges.criteria import agrees, diagnosed, focused, grounded, outlook
 from awpo_env.judges.progress import Milestone, Progress, along_reference, from_transcript
-from awpo_env.judges.reading import Episode, Step, Text, leaves, read_episode
+from awpo_env.judges.reading import Episode, read_episode
 from awpo_env.types import EpisodeStatus, Score, Transcript
 
 WEIGHTS: Mapping[str, float] = {"agrees": 0.6, "outlook": 0.2, "diagnosed": 0.4}
 """What the parts of a step's reasoning count, among those that apply. A plan that is then carried out is the core;
 after an error, what went wrong matters nearly as much; naming what is still missing is easily faked, so it is least."""
 
-SILENT = 0.35
-"""Worth of a milestone reached without reasoning. Above 0, so that doing the work always pays; far below 1, since this
-is a judge of reasoning and the outcome already pays for the work."""
+SILENT = 0.45
+"""Worth of a milestone reached without reasoning. High enough that silent success beats well-argued failure; far below 1,
+since this is a judge of reasoning and the outcome already pays for the work."""
 
 UNSERVED = 0.6
 """Worth of milestones while no user turn was served. Below 1, so that stopping short never comes close to finishing."""
@@ -28,27 +28,27 @@ WASTE = 0.5
 class RubricJudge:
     """Scores the reasoning of an episode from 0 to 1 by fixed rules, without a model. Source: ours.
 
-    The score is ``economy * closing * sum(share * (0.35 + 0.65 * reasoning)) / milestones``, where
+    The score is ``economy * closing * sum(share * reasoning) / milestones``, where
 
     * a milestone is a call of the reference solution (in its order, with its arguments; a wrong argument leaves at most
-      0.4 of it) or the message that ends a user turn (non-empty, telling what the reference tells, worth the share of
-      the work done before it). No milestone, no pay: the best reasoning about nothing done scores 0;
-    * reasoning is a product for the step that reached the milestone: `grounded` (the values it names come from the
-      conversation, the tools' schemas or the reference), `focused` (it neither lists everything nor goes on and on),
-      and the weighted mean of `agrees` (it names the tool and the values of the call it comes with), `outlook` (it
-      names something that is still missing) and `diagnosed` (after an error: what was wrong, and not the same again);
-    * closing grows from 0.6 to 1 with the user turns that were served, economy falls with calls that served nothing.
+      0.4 of it) or the message that ends a user turn (telling what the reference tells, worth the share of the work
+      done before it), and share is how much of it was reached: the best reasoning about nothing done scores 0;
+    * reasoning is that of the step which reached the milestone: ``grounded * focused * (0.45 + 0.55 * mean)``, where
+      `grounded` is the share of the values it names that stand in the conversation, the tools' schemas or the reference,
+      `focused` falls when it lists tools and values that are not to the matter or goes on and on, and mean weighs
+      `agrees` (it names the tool and the values of the call it comes with; 0 here makes the mean 0), `outlook` (it
+      names something still missing) and `diagnosed` (after an error: what was wrong, and not the same call again);
+    * closing grows from 0.6 to 1 with the user turns served, economy falls with calls that served nothing.
 
     It reads words, not sense: an unusual but right way to the goal scores less than the reference's, a negation reads
-    like its opposite, and ids in the right place look like thought. Text that praises itself or orders a score counts
-    as the words it is made of. It never sees the outcome, the backend or its state. An episode whose environment broke
-    has no score.
+    like its opposite, and ids in the right place look like thought. Orders to the judge count as the words they are made
+    of. It never sees the outcome, the backend or its state. An episode whose environment broke has no score.
 
     Args:
         sees_reference: Whether progress is measured along the task's reference solution. Without it, progress is what
-            the user gave or asked for by name and a successful call took up: weaker, since a call on a wrong object
-            counts, and a task that ends after its only call by design cannot be told from one broken off with a
-            plausible message.
+            the user gave (ids, numbers) or asked for by name and a successful call took up. Weaker: a call on a wrong
+            object counts, and where a task can be over after one call (calculator), stopping there with a "done" gets
+            about 0.4, more than any other idle policy gets.
 
     >>> RubricJudge().score([])
     []
@@ -81,26 +81,24 @@ class StepMarks:
 
     @property
     def reasoning(self) -> float:
-        """Quality of the step's reasoning, in [0, 1]."""
-        marks = {name: getattr(self, name) for name in WEIGHTS}
-        weight = sum(WEIGHTS[name] for name, mark in marks.items() if mark is not None)
-        mean = sum(WEIGHTS[name] * mark for name, mark in marks.items() if mark is not None) / weight
-        return self.grounded * self.focused * mean
+        """Quality of the step's reasoning, in [0, 1]. One that has nothing to do with the action is as good as none."""
+        marks = {name: mark for name in WEIGHTS if (mark := getattr(self, name)) is not None}
+        mean = sum(WEIGHTS[name] * mark for name, mark in marks.items()) / sum(WEIGHTS[name] for name in marks)
+        return self.grounded * self.focused * (SILENT + (1.0 - SILENT) * mean * (self.agrees > 0.0))
 
 
 def judge_steps(episode: Episode, progress: Progress) -> list[StepMarks]:
     """Mark the reasoning of every step of an episode."""
     marks = []
     for index, step in enumerate(episode.steps):
-        before = episode.steps[index - 1] if index else None
-        failed = tuple(call for call in before.calls if call.is_error) if before else ()
+        failed = tuple(call for call in episode.steps[index - 1].calls if call.is_error) if index else ()
         marks.append(
             StepMarks(
-                agrees=agrees(step, _done(episode.steps[: index + 1], step.turn)),
+                agrees=agrees(step, episode.steps[:index]),
                 outlook=outlook(step, progress.missing[index]),
                 diagnosed=diagnosed(step, failed),
-                grounded=grounded(step, progress.derived),
-                focused=focused(step, _around(episode.steps[max(0, index - 1) : index + 2]), episode.tools),
+                grounded=grounded(step, progress.derived, episode.declared),
+                focused=focused(step, episode.steps[max(0, index - 1) : index + 2], episode.tools),
             )
         )
     return marks
@@ -130,21 +128,4 @@ def combine(progress: Progress, marks: Sequence[StepMarks]) -> Score:
 def _pay(milestone: Milestone, marks: Sequence[StepMarks]) -> float:
     if milestone.step is None:
         return 0.0
-    return milestone.share * (SILENT + (1.0 - SILENT) * marks[milestone.step].reasoning)
-
-
-def _done(steps: Sequence[Step], turn: int) -> Text:
-    """Everything called and returned in this user turn."""
-    calls = [call for step in steps if step.turn == turn for call in step.calls]
-    return Text(
-        values=frozenset().union(*(call.result.values for call in calls)),
-        tokens=frozenset(call.name.lower() for call in calls),
-        stems=frozenset().union(*(call.result.stems for call in calls)),
-    )
-
-
-def _around(steps: Sequence[Step]) -> frozenset[str]:
-    """Values acted on or told, and tools used, in neighbouring steps."""
-    calls = [call for step in steps for call in step.calls]
-    values = (leaf.values for call in calls for leaf in leaves(call.arguments))
-    return frozenset(call.name.lower() for call in calls).union(*values, *(step.content.values for step in steps))
+    return milestone.share * marks[milestone.step].reasoning
