@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import marshal
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -108,7 +107,6 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
         self._backend = self.suite.backend(self.task.state)
         self._user = self._make_user(self.task)
         self._available = list(self.task.tools or self.suite.tools)
-        self._serialized_tools = self._serialize_tools()
         self._status, self._outcome = EpisodeStatus.RUNNING, None
         self._num_turns = self._num_calls = self._num_parse_errors = 0
         self._messages = [{"role": "system", "content": encodable(self.task.policy or self.suite.policy)}]
@@ -217,7 +215,6 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
 
     def _show_tools(self, names: Sequence[str]) -> None:
         self._available += [name for name in names if name not in self._available]
-        self._serialized_tools = self._serialize_tools()
         lines = [json.dumps(self.suite.tools.declarations[name], ensure_ascii=False) for name in names]
         self._messages.append({"role": "system", "content": "New tools:\n" + "\n".join(lines)})
 
@@ -253,15 +250,12 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
         return self._observation(num_before), reward, terminated, is_over and not terminated, info
 
     def _observation(self, num_before: int) -> dict[str, Any]:
-        # Users keep observations, so each is a copy of its own; marshal is the fastest deep copy of JSON there is.
+        # Users keep observations, so each is a copy of its own.
         return {
             "messages": tuple(map(_copy, self._messages)),
             "new_messages": tuple(map(_copy, self._messages[num_before:])),
-            "tools": marshal.loads(self._serialized_tools),
+            "tools": self.suite.tools.copies(self._available),
         }
-
-    def _serialize_tools(self) -> bytes:
-        return marshal.dumps(tuple(self.suite.tools.declarations[name] for name in self._available))
 
     def _info(self) -> dict[str, Any]:
         return {"status": str(self._status), "task_id": self.task.id, "kind": self.task.kind}

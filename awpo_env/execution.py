@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 
 from awpo_env.errors import ToolError
 from awpo_env.parsing import encodable
@@ -62,14 +63,14 @@ def observation_text(result: JSON) -> str:
         raise BackendCrash(f"a tool returned something that is no JSON value: {error}") from error
 
 
-@contextlib.contextmanager
-def transaction(backend: Backend) -> Iterator[None]:
-    """Undo everything done to the backend inside this block when an exception leaves it."""
+def transaction(backend: Backend) -> AbstractContextManager[None]:
+    """Return a context that undoes everything done to the backend inside it when an exception leaves it."""
     own = getattr(backend, "transaction", None)
-    if own is not None:
-        with own():
-            yield
-        return
+    return _restored(backend) if own is None else own()
+
+
+@contextlib.contextmanager
+def _restored(backend: Backend) -> Iterator[None]:
     before = backend.snapshot()
     try:
         yield

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import marshal
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 
 from jsonschema import Draft202012Validator
@@ -76,6 +78,7 @@ class ToolSet:
                 raise SuiteError(f"tool {name!r} is declared twice; names must be unique within a suite")
             self.declarations[name] = json.loads(json.dumps(declaration))
             self._validators[name] = _Validator(self.parameters(name))
+        self._image = lru_cache(maxsize=64)(self._make_image)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.declarations)
@@ -91,6 +94,13 @@ class ToolSet:
 
     def __deepcopy__(self, memo: object) -> ToolSet:
         return self
+
+    def copies(self, names: Sequence[str]) -> tuple[dict[str, JSON], ...]:
+        """Return the declarations of some tools; they are the caller's to change."""
+        return marshal.loads(self._image(tuple(names)))  # the fastest deep copy of JSON there is
+
+    def _make_image(self, names: tuple[str, ...]) -> bytes:
+        return marshal.dumps(tuple(self.declarations[name] for name in names))
 
     def parameters(self, name: str) -> dict[str, JSON]:
         """Return the JSON Schema of a tool's arguments."""
