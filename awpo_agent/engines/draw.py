@@ -78,7 +78,7 @@ def _keep_top_k(logits_BV: torch.Tensor, top_k_B: np.ndarray) -> torch.Tensor:
 
 
 def _keep_top_p(logits_BV: torch.Tensor, top_p_B: np.ndarray) -> torch.Tensor:
-    sorted_BV, order_BV = logits_BV.sort(-1, descending=True, stable=True)
+    sorted_BV, order_BV = logits_BV.sort(dim=-1, descending=True, stable=True)
     probs_BV = sorted_BV.softmax(-1)
     # An id stays while the likelier ones have not yet reached top_p; the likeliest therefore always stays.
     before_BV = probs_BV.cumsum(-1, dtype=torch.float64) - probs_BV

@@ -76,7 +76,7 @@ class TransformersEngine:
         self._batch = RowBatch(model, max_rows, max_length, prefill_tokens)
         self._waiting: list[_Request] = []
         self._active: list[_Request] = []  # the one at index i is sampled in row i
-        self._pending: set[Key] = set()
+        self._latest: dict[Key, _Request] = {}
         self._loop_task: asyncio.Task[None] | None = None
         self._num_admissions = 0
 
@@ -102,13 +102,14 @@ class TransformersEngine:
             future=loop.create_future(),
         )
         self._waiting.append(request)
-        self._pending.add(request.key)
+        self._latest[request.key] = request
         if self._loop_task is None or self._loop_task.done() or self._loop_task.get_loop() is not loop:
             self._loop_task = loop.create_task(self._run())
         try:
             return await request.future
         finally:
-            self._pending.remove(request.key)
+            if self._latest[request.key] is request:
+                del self._latest[request.key]
 
     def forget(self, key: Key) -> None:
         """Free the row of a conversation that has ended; an unknown key is no mistake."""
@@ -137,7 +138,7 @@ class TransformersEngine:
             )
         if sampling.max_tokens < 1:
             raise UsageError(f"max_tokens is {sampling.max_tokens}, expected at least 1; end the episode instead")
-        if sampling.key in self._pending:
+        if sampling.key in self._latest and not self._latest[sampling.key].future.done():
             raise UsageError(f"conversation {sampling.key} is being sampled already; await it or use another key")
 
     # ---- the loop
