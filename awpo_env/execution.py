@@ -13,7 +13,6 @@ from awpo_env.schema import ToolSet, error_object, integral
 from awpo_env.suites import Backend
 from awpo_env.types import JSON, ErrorCode, MalformedCall, Task, ToolCall
 
-
 _LONGEST_REFUSAL = 500  # characters of a `ToolError`; backends quote what the model wrote, and a model pays for it
 
 
