@@ -61,7 +61,7 @@ def mentions(text: Text, leaf: Text) -> bool:
     """Whether `text` holds the values of `leaf`, or half of its words where it has no values."""
     if leaf.values:
         return leaf.values <= text.values
-    return 2 * len(leaf.stems & text.stems) >= len(leaf.stems)
+    return leaf.tokens <= text.tokens or 2 * len(leaf.stems & text.stems) >= max(1, len(leaf.stems))
 
 
 def outlook(step: Step, missing: Set[str]) -> float | None:

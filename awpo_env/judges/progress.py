@@ -6,8 +6,8 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from awpo_env.judges.criteria import same_call
-from awpo_env.judges.reading import Call, Episode, Text, leaves, read_text
-from awpo_env.types import JSON, Task, ToolCall
+from awpo_env.judges.reading import Call, Episode, Text, leaves, read_names, read_text
+from awpo_env.types import JSON, AssistantMessage, Task, ToolCall
 
 _WRONG_CALL = 0.4  # most that a call with a wrong argument is worth: the right tool, but it does the wrong thing
 _MOST_CALLS = 100  # calls aligned with the reference; the default limit of an episode is 60
@@ -52,16 +52,20 @@ def along_reference(episode: Episode, task: Task) -> Progress:
     work = [Milestone(None, 0.0)] * len(wanted)
     for i, j, share in pairs:
         work[i] = Milestone(made[j][0], share)
-    endings = []
+    endings: list[Milestone] = []
+    asked: frozenset[str] = frozenset()
     for turn, user in enumerate(task.turns):
+        asked |= read_text(user.message).terms
         due = [milestone.share for milestone, (due_turn, _) in zip(work, wanted, strict=True) if due_turn <= turn]
         done = sum(due) / len(due) if due else 1.0
-        endings.append(_ending(episode, turn, read_text(user.reference[-1].content), done))
+        endings.append(_ending(episode, turn, user.reference[-1], asked, done))
     terms = [_terms_of_call(call.name, call.arguments) for _, call in wanted]
+    aims = frozenset().union(*(read_text(user.reference[-1].content).terms for user in task.turns))
     missing = []
     for index in range(len(episode.steps)):
         reached = [i for i, milestone in enumerate(work) if milestone.step is not None and milestone.step <= index]
-        missing.append(frozenset().union(*terms[max(reached, default=-1) + 1 :]))
+        rest = terms[max(reached, default=-1) + 1 :]
+        missing.append(aims.union(*rest) if rest else frozenset())
     return Progress(tuple(work), tuple(endings), tuple(missing), frozenset().union(*terms), len(made) - len(pairs))
 
 
@@ -76,36 +80,40 @@ def from_transcript(episode: Episode) -> Progress:
     for index, call in made:
         if not call.is_error and not any(same_call(call, other) for _, other in good):
             good.append((index, call))
-    verbs = {stem for name in episode.tools for stem in read_text(name).stems}
+    verbs = read_names(*episode.tools).stems
     asked = sorted({term for text in episode.requests for term in text.values | (text.stems & verbs)})
     served = [(index, _terms_of_call(call.name, call.arguments)) for index, call in good]
     takers = [next((index for index, terms in served if term in terms), None) for term in asked]
     work = [Milestone(step, float(step is not None)) for step in takers]
     first_good = good[0][0] if good else len(episode.steps)
-    endings = tuple(
-        _ending(episode, turn, None, float(any(step.turn <= turn for step in episode.steps[first_good:])))
-        for turn in range(len(episode.requests))
-    )
+    endings = []
+    asked_terms: frozenset[str] = frozenset()
+    for turn, request in enumerate(episode.requests):
+        asked_terms |= request.terms
+        has_acted = any(step.turn <= turn for step in episode.steps[first_good:])
+        endings.append(_ending(episode, turn, None, asked_terms, float(has_acted)))
     missing = []
     for index in range(len(episode.steps)):
         open_terms = {term for term, step in zip(asked, takers, strict=True) if step is None or step > index}
         later = (terms for step, terms in served if step > index)
         missing.append(frozenset(open_terms).union(*later))
-    return Progress(tuple(work), endings, tuple(missing), frozenset(), len(made) - len(good))
+    return Progress(tuple(work), tuple(endings), tuple(missing), frozenset(), len(made) - len(good))
 
 
-def _ending(episode: Episode, turn: int, wanted: Text | None, done: float) -> Milestone:
+def _ending(episode: Episode, turn: int, wanted: AssistantMessage | None, asked: Set[str], done: float) -> Milestone:
     """The message that ended a user turn; worth `done`, the share of the work it reports, times what it tells."""
     step = next((i for i, step in enumerate(episode.steps) if step.turn == turn and not step.calls), None)
     if step is None:
         return Milestone(None, 0.0)
-    asked = frozenset().union(*(request.terms for request in episode.requests[: turn + 1]))
     found = frozenset().union(*(call.result.terms for before in episode.steps[:step] for call in before.calls))
     return Milestone(step, done * told(episode.steps[step].content, wanted, asked, found))
 
 
-def told(content: Text, wanted: Text | None, asked: Set[str], found: Set[str]) -> float:
+def told(content: Text, wanted: AssistantMessage | None, asked: Set[str], found: Set[str]) -> float:
     """How well a message tells what it should, in [0, 1].
+
+    With the reference: the share of what its message tells and its reasoning speaks of, diluted by other results. What
+    the reasoning does not speak of is wording, and half of that is enough.
 
     Args:
         content: The message.
@@ -116,12 +124,13 @@ def told(content: Text, wanted: Text | None, asked: Set[str], found: Set[str]) -
     news = content.terms - asked
     if wanted is None:
         return 1.0 if news & found else _NO_NEWS * bool(news)
-    needed = wanted.terms - asked or wanted.terms
-    if evidence := needed & found:
+    message, thought = read_text(wanted.content), read_text(wanted.reasoning)
+    needed = message.terms - asked or message.terms
+    if evidence := needed & (thought.terms | message.values):
         recall = len(evidence & content.terms) / len(evidence)
-    else:  # no result to quote, as in a question back: the same can be said in other words
+    else:
         recall = min(1.0, 2 * len(needed & content.terms) / max(1, len(needed)))
-    return recall / (1.0 + _EXTRA_TERM * len((news & found) - wanted.terms))
+    return recall / (1.0 + _EXTRA_TERM * len((news & found) - message.terms))
 
 
 def likeness(wanted: ToolCall, made: Call) -> float:
@@ -171,5 +180,5 @@ def align(worth: Sequence[Sequence[float]]) -> list[tuple[int, int, float]]:
 
 
 def _terms_of_call(name: str, arguments: dict[str, JSON] | None) -> frozenset[str]:
-    spoken = read_text(" ".join([name, *(arguments or {})]))
+    spoken = read_names(name, *(arguments or {}))
     return frozenset({name.lower()}).union(spoken.stems, *(leaf.terms for leaf in leaves(arguments)))

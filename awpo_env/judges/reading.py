@@ -15,9 +15,10 @@ _LONGEST_TEXT = 20_000  # characters read of one message; a megabyte of tool out
 _MOST_MESSAGES = 400
 
 _TOKEN = re.compile(r"\w+(?:[.@:+-]\w+)*")
-_WORD = re.compile(r"[^\W\d_]{3,}")
+_DECODER = json.JSONDecoder()
 _JSON_OBJECT = re.compile(r"\{[^{}]*\}")
 _MARK_OF_VALUE = re.compile(r"[\d@]")
+_SHORTEST = 3  # letters of a word that can mean something
 _STEM = 5  # "cancelled" and "cancel", "refunds" and "refunded" are one term
 _WITHOUT_MEANING = (
     "the and for are was were has have had not but you your yours his her its our their this that these those with "
@@ -57,11 +58,11 @@ def read_text(text: str) -> Text:
 def _read(text: str) -> Text:
     text = text.lower()
     tokens = frozenset(_TOKEN.findall(text))
-    words = set(_WORD.findall(text))
     return Text(
         values=frozenset(_number(token) for token in tokens if _MARK_OF_VALUE.search(token)),
         tokens=tokens,
-        stems=frozenset(word[:_STEM] for word in words - _EMPTY),
+        # Neither find_customer nor ana@post.io is a sentence about customers or post, so only plain words count.
+        stems=frozenset(token[:_STEM] for token in tokens - _EMPTY if token.isalpha() and len(token) >= _SHORTEST),
     )
 
 
@@ -71,6 +72,11 @@ def _number(token: str) -> str:
     if point and whole.isdigit() and decimals.isdigit():
         return f"{whole}.{decimals}".rstrip("0").rstrip(".")
     return token
+
+
+def read_names(*names: str) -> Text:
+    """Take names of tools and parameters apart: ``customer_id`` speaks of a customer."""
+    return read_text(" ".join(names).replace("_", " "))
 
 
 def leaves(value: JSON) -> Iterator[Text]:
@@ -186,11 +192,11 @@ def _read_call(call: dict[str, JSON], results: dict[str, str]) -> Call:
 
 
 def _read_result(result: str) -> Text:
-    """Only what a result says, not the names of its fields."""
+    """Only what a result says: not the names of its fields, and nothing that somebody wrote behind it."""
     if len(result) > _LONGEST_TEXT:
         return read_text(result)
     try:
-        return read_text("\n".join(_leaves(json.loads(result))))
+        return read_text("\n".join(_leaves(_DECODER.raw_decode(result)[0])))
     except ValueError:  # another tool server may answer in plain text
         return read_text(result)
 

@@ -15,8 +15,8 @@ WEIGHTS: Mapping[str, float] = {"agrees": 0.6, "outlook": 0.2, "diagnosed": 0.4}
 after an error, what went wrong matters nearly as much; naming what is still missing is easily faked, so it is least."""
 
 SILENT = 0.45
-"""Worth of a milestone reached without reasoning. High enough that silent success beats well-argued failure; far below 1,
-since this is a judge of reasoning and the outcome already pays for the work."""
+"""Worth of a milestone reached without reasoning. High enough that silent success beats well-argued failure; far below
+1, since this is a judge of reasoning and the outcome already pays for the work."""
 
 UNSERVED = 0.6
 """Worth of milestones while no user turn was served. Below 1, so that stopping short never comes close to finishing."""
@@ -34,15 +34,15 @@ class RubricJudge:
       0.4 of it) or the message that ends a user turn (telling what the reference tells, worth the share of the work
       done before it), and share is how much of it was reached: the best reasoning about nothing done scores 0;
     * reasoning is that of the step which reached the milestone: ``grounded * focused * (0.45 + 0.55 * mean)``, where
-      `grounded` is the share of the values it names that stand in the conversation, the tools' schemas or the reference,
+      `grounded` is the share of the values it names that stand in the conversation, the schemas or the reference,
       `focused` falls when it lists tools and values that are not to the matter or goes on and on, and mean weighs
       `agrees` (it names the tool and the values of the call it comes with; 0 here makes the mean 0), `outlook` (it
       names something still missing) and `diagnosed` (after an error: what was wrong, and not the same call again);
     * closing grows from 0.6 to 1 with the user turns served, economy falls with calls that served nothing.
 
     It reads words, not sense: an unusual but right way to the goal scores less than the reference's, a negation reads
-    like its opposite, and ids in the right place look like thought. Orders to the judge count as the words they are made
-    of. It never sees the outcome, the backend or its state. An episode whose environment broke has no score.
+    like its opposite, and ids in the right place look like thought. Orders to the judge count as the words they are
+    made of. It never sees the outcome, the backend or its state. An episode whose environment broke has no score.
 
     Args:
         sees_reference: Whether progress is measured along the task's reference solution. Without it, progress is what

@@ -33,7 +33,7 @@ class Now:
     messages: Sequence[Message]
     tools: Sequence[str]
     step: int
-    rng: np.random.Generator
+    seed: int
     sample_call: Callable[[], ToolCall]
 
 
@@ -53,7 +53,7 @@ class Played:
 def play(suite: str, preset: str, index: int, policy: Policy, max_steps: int = 40) -> Played:
     env = make_env(suite, preset)
     observation, _ = env.reset(options={"task_id": f"train/{preset}/{index}"})
-    core, rng, is_over, step = env.unwrapped, np.random.default_rng(index), False, 0
+    core, is_over, step = env.unwrapped, False, 0
     core.action_space.seed(index)
     script = [message for turn in core.task.turns for message in turn.reference]
 
@@ -62,7 +62,7 @@ def play(suite: str, preset: str, index: int, policy: Policy, max_steps: int = 4
 
     while not is_over:
         tools = [tool["function"]["name"] for tool in core.transcript.tools]
-        message = policy(Now(script, observation["messages"], tools, step, rng, sample_call))
+        message = policy(Now(script, observation["messages"], tools, step, index, sample_call))
         if message is None or step == max_steps:
             observation, _, terminated, truncated, info = core.truncate(EpisodeStatus.MAX_TOKENS)
         else:
@@ -111,8 +111,7 @@ def values(played: Sequence[Played], judge: RubricJudge | None = None) -> np.nda
 def edited(edit: Callable[[list[AssistantMessage], np.random.Generator], Script]) -> Policy:
     @functools.wraps(edit)
     def policy(now: Now) -> AssistantMessage | None:
-        # The same edit at every step of an episode: the generator is only used to edit.
-        script = edit(now.script, np.random.default_rng(len(str(now.script)) + len(now.messages[1]["content"])))
+        script = edit(now.script, np.random.default_rng(now.seed))
         return script[now.step] if now.step < len(script) else AssistantMessage()
 
     return policy
@@ -198,7 +197,7 @@ def first_call_then_done(script, rng):
 
 @edited
 def first_call_for_ever(script, rng):
-    return [*[script[call_steps(script)[0]]] * 12, None]
+    return [*[script[call_steps(script)[0]]] * 8, None]
 
 
 # -- policies that look at the conversation ----------------------------------------------------------------------------
