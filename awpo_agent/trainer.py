@@ -41,6 +41,17 @@ class Callback(Protocol):
     def __call__(self, step: int, metrics: Mapping[str, float]) -> None: ...
 
 
+class _Scorer(nn.Module):
+    """A model whose forward pass is `sampled_logprobs`: what wraps modules to share gradients sees only forward passes."""
+
+    def __init__(self, model: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.model, self._temperature = model, temperature
+
+    def forward(self, ids_BT: torch.Tensor, is_sampled_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return sampled_logprobs(self.model, ids_BT, is_sampled_BT, self._temperature)
+
+
 class AWPOTrainer:
     """Trains a causal language model on tool-use environments.
 
@@ -86,7 +97,7 @@ class AWPOTrainer:
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
         optimizer = torch.optim.AdamW(model.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay)
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.model, self.optimizer = self.accelerator.prepare(_Scorer(model, args.temperature), optimizer)
         self.scheduler = get_scheduler(
             args.lr_scheduler_type,
             self.optimizer,
@@ -102,7 +113,7 @@ class AWPOTrainer:
     @property
     def policy(self) -> nn.Module:
         """The model without what accelerate wraps around it."""
-        return self.accelerator.unwrap_model(self.model)
+        return self.accelerator.unwrap_model(self.model).model
 
     @property
     def folder(self) -> Path:
@@ -241,7 +252,7 @@ class AWPOTrainer:
     ) -> None:
         device = self.accelerator.device
         ids_BT, is_sampled_BT = batch.ids_BT.to(device), batch.is_sampled_BT.to(device)
-        logprobs_N, entropy_N = sampled_logprobs(self.model, ids_BT, is_sampled_BT, self.args.temperature)
+        logprobs_N, entropy_N = self.model(ids_BT, is_sampled_BT)
         old_logprobs_N = batch.old_logprobs_BT.to(device)[is_sampled_BT]
         advantages_N = batch.advantages_B.to(device)[:, None].expand_as(is_sampled_BT)[is_sampled_BT]
         loss, parts = clipped_surrogate(logprobs_N, old_logprobs_N, advantages_N, num_tokens, epsilon)

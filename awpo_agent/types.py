@@ -67,7 +67,7 @@ class TrainBatch:
         """Return the given sequences, cut to the longest of them."""
         is_sampled_BT = self.is_sampled_BT[indices]
         used_T = is_sampled_BT.any(dim=0).nonzero()
-        length = int(used_T[-1]) + 1 if len(used_T) else 1
+        length = int(used_T[-1]) + 1 if len(used_T) else 2  # one position to predict from is the least a model takes
         return TrainBatch(
             self.ids_BT[indices, :length],
             is_sampled_BT[:, :length],
