@@ -133,7 +133,9 @@ def awpo(
     w, D or the clip radius: rewards carry none.
     """
     low_P1, high_P1 = outcome_range_P2[:, :1], outcome_range_P2[:, 1:]
-    unit_PG = torch.where(outcome_valid_PG, (outcome_PG - low_P1) / (high_P1 - low_P1), 0.0)
+    # A task that allows one outcome only has no range to divide by; all its members are equal whatever the divisor.
+    width_P1 = torch.where(high_P1 > low_P1, high_P1 - low_P1, 1.0)
+    unit_PG = torch.where(outcome_valid_PG, (outcome_PG - low_P1) / width_P1, 0.0)
     votes_PG = reasoning_valid_PG & outcome_valid_PG
     signal = _reasoning_signal(unit_PG, outcome_valid_PG, reasoning_PG, votes_PG, switches)
     outcome_advantage_PG = _normalised(outcome_PG, outcome_valid_PG)
