@@ -1,0 +1,112 @@
+"""Shared by the tests of the learner: a tiny tokenizer, tiny random models, and episodes whose rewards vary."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+from awpo_agent.chat import ChatTokens
+from awpo_agent.tokenizer import train_tokenizer
+from awpo_env.env import ToolUseEnv
+from awpo_env.suites import load_suite
+from awpo_env.types import Outcome, Score, Transcript
+
+
+def fraction(messages: Any, salt: str) -> float:
+    """A number in [0, 1) that depends on every character of a conversation."""
+    text = salt + json.dumps(messages, ensure_ascii=False)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big") / 2**48
+
+
+class VerdictEnv(ToolUseEnv):
+    """The calculator with outcomes drawn from the text of the episode: a random model solves nothing by itself."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__("calculator", **{"limits": {"max_turns": 2}, **settings})
+
+    def step(self, action: str) -> Any:
+        return self._decided(*super().step(action))
+
+    def truncate(self, status: Any) -> Any:
+        return self._decided(*super().truncate(status))
+
+    def _decided(self, observation: Any, reward: float, terminated: bool, truncated: bool, info: Any) -> Any:
+        if info.get("outcome") is not None:
+            reward = float(fraction(self.transcript.messages, "outcome") < 0.5)
+            info["outcome"] = Outcome(reward, 0.0, 1.0, reward == 1.0, {"success": reward})
+        return observation, reward, terminated, truncated, info
+
+
+class VerdictJudge:
+    """Scores that vary with the text of the episode; about a tenth of them are missing."""
+
+    def score(self, transcripts: Any) -> list[Score]:
+        return [self._one(transcript) for transcript in transcripts]
+
+    def _one(self, transcript: Transcript) -> Score:
+        value = fraction(transcript.messages, "judge")
+        return Score.missing("one in ten") if value < 0.1 else Score(value)
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """Knows the calculator's prompt well and everything else byte by byte."""
+    suite = load_suite("calculator")
+    texts = [
+        suite.policy,
+        "calculator add subtract multiply divide result",
+        *map(json.dumps, suite.tools.declarations.values()),
+    ]
+    for index in range(40):
+        for turn in suite.task(f"train/full/{index}").turns:
+            texts += [turn.message, *(message.content + message.reasoning for message in turn.reference)]
+    return train_tokenizer(texts, 420)
+
+
+@pytest.fixture(scope="session")
+def chat(tokenizer: PreTrainedTokenizerFast) -> ChatTokens:
+    return ChatTokens(tokenizer, {"compact_tools": True})
+
+
+@pytest.fixture(scope="session")
+def make_model(tokenizer: PreTrainedTokenizerFast) -> Callable[..., Qwen3ForCausalLM]:
+    """Builds equal models from equal seeds."""
+
+    def build(seed: int = 0, **settings: Any) -> Qwen3ForCausalLM:
+        config = Qwen3Config(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            head_dim=16,
+            intermediate_size=64,
+            max_position_embeddings=1024,
+            tie_word_embeddings=True,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            attn_implementation="sdpa",
+            **settings,
+        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return Qwen3ForCausalLM(config)
+
+    return build
+
+
+@pytest.fixture
+def verdict_env() -> type[VerdictEnv]:
+    return VerdictEnv
+
+
+@pytest.fixture
+def verdict_judge() -> VerdictJudge:
+    return VerdictJudge()

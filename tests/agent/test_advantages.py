@@ -1,0 +1,455 @@
+"""Estimators: hand-computed groups, the laws every batch obeys, and the edge cases of the method's notes."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from awpo_agent import advantages as module
+from awpo_agent.advantages import ALL_OFF, CLIPS, ESTIMATORS, GATES, AWPOSwitches, awpo, grpo
+
+E = 1e-4  # what the estimators add to every standard deviation
+PLAIN = AWPOSwitches(all_right="reason", difficulty="none", clip="fixed")
+MISSING = None
+
+
+def estimate(outcomes, judge=None, *, low=0.0, high=1.0, estimator=awpo, epsilon=0.2, **arguments):
+    """Run an estimator on lists of groups; None marks a broken environment or a missing score."""
+    judge = judge if judge is not None else [[MISSING] * len(group) for group in outcomes]
+    ranges = torch.tensor([[low, high]], dtype=torch.float64).repeat(len(outcomes), 1)
+    tensors = []
+    for groups in (outcomes, judge):
+        tensors.append(
+            torch.tensor([[0.0 if x is None else x for x in group] for group in groups], dtype=torch.float64)
+        )
+        tensors.append(torch.tensor([[x is not None for x in group] for group in groups]))
+    outcome_PG, outcome_valid_PG, reasoning_PG, reasoning_valid_PG = tensors
+    return estimator(
+        outcome_PG, ranges, outcome_valid_PG, reasoning_PG, reasoning_valid_PG, epsilon=epsilon, **arguments
+    )
+
+
+def values(result, group=0):
+    return result.advantages_PG[group].tolist()
+
+
+def close(*numbers):
+    return pytest.approx(list(numbers), rel=0, abs=1e-12)
+
+
+# ---- by hand
+
+
+def test_grpo_by_hand():
+    # Two: mean 1/2, deviations +-1/2, sample variance (1/4 + 1/4) / 1 = 1/2.
+    two = 0.5 / (math.sqrt(0.5) + E)
+    assert values(estimate([[1.0, 0.0]], estimator=grpo)) == close(two, -two)
+    # Four: mean 1/4, deviations 3/4 and -1/4, sample variance (9/16 + 3/16) / 3 = 1/4.
+    assert values(estimate([[1.0, 0.0, 0.0, 0.0]], estimator=grpo)) == close(0.75 / (0.5 + E), *[-0.25 / (0.5 + E)] * 3)
+    # Not only 0 and 1: 3, -1, 0, 2 has mean 1, deviations 2, -2, -1, 1, sample variance 10 / 3.
+    std = math.sqrt(10 / 3) + E
+    got = estimate([[3.0, -1.0, 0.0, 2.0]], estimator=grpo, low=-3.0, high=4.0)
+    assert values(got) == close(2 / std, -2 / std, -1 / std, 1 / std)
+    assert (got.clip_epsilon, got.gate_P.tolist(), got.difficulty_P.tolist()) == (0.2, [0.0], [1.0])
+
+
+def test_grpo_over_valid_members_by_hand():
+    # Of [1, broken, 0, 0] three vote: mean 1/3, sample variance (4/9 + 1/9 + 1/9) / 2 = 1/3.
+    std = math.sqrt(1 / 3) + E
+    got = estimate([[1.0, None, 0.0, 0.0]], estimator=grpo)
+    assert values(got) == close(2 / 3 / std, 0.0, -1 / 3 / std, -1 / 3 / std)
+    assert got.trains_PG.tolist() == [[True, False, True, True]]
+
+
+def test_awpo_of_two_by_hand():
+    # Outcomes 1, 0 and judge 0.8, 0.4 with lambda 0.5: the mix is 1.4, 0.2.
+    s_o, s_m = 1.0 / math.sqrt(2), 1.2 / math.sqrt(2)
+    gate = s_m / (s_o + s_m)
+    advantage = (1 - gate) * 0.5 / (s_o + E) + gate * 0.6 / (s_m + E)
+    got = estimate([[1.0, 0.0]], [[0.8, 0.4]])
+    # The group's mean outcome is 1/2, medium difficulty: weight 1.5. Reliance 2w - 1 = 1/11 tightens the clip.
+    assert values(got) == close(1.5 * advantage, -1.5 * advantage)
+    assert got.gate_P.tolist() == close(1.2 / 2.2)
+    assert got.difficulty_P.tolist() == [1.5]
+    assert got.clip_epsilon == pytest.approx(0.2 / (1 + 1 / 11), abs=1e-12)
+
+
+def test_awpo_of_four_by_hand():
+    # Outcomes 1 0 0 0: deviations 3/4 and -1/4, s_o = 1/2. Judge 0.9 0.5 0.1 0.5: deviations 0.4 0 -0.4 0.
+    # lambda 0.5: mixed deviations 0.95, -0.25, -0.45, -0.25; squares sum to 0.9025 + 0.0625 + 0.2025 + 0.0625 = 1.23.
+    s_o, s_m = 0.5, math.sqrt(1.23 / 3)
+    gate = s_m / (s_o + s_m)
+    outcome = [0.75, -0.25, -0.25, -0.25]
+    mixed = [0.95, -0.25, -0.45, -0.25]
+    want = [1.5 * ((1 - gate) * o / (s_o + E) + gate * m / (s_m + E)) for o, m in zip(outcome, mixed, strict=True)]
+    got = estimate([[1.0, 0.0, 0.0, 0.0]], [[0.9, 0.5, 0.1, 0.5]])
+    assert values(got) == close(*want)
+    assert got.gate_P.tolist() == close(gate)
+    assert got.clip_epsilon == pytest.approx(0.2 / (1 + (2 * gate - 1)), abs=1e-12)
+
+
+def test_the_gate_of_the_reason_ratio_by_hand():
+    # As above, but w = lambda s_q / (s_o + lambda s_q) beside A_q: s_q = sqrt(0.32 / 3).
+    s_o, s_q = 0.5, math.sqrt(0.32 / 3)
+    gate = 0.5 * s_q / (s_o + 0.5 * s_q)
+    outcome, judge = [0.75, -0.25, -0.25, -0.25], [0.4, 0.0, -0.4, 0.0]
+    want = [(1 - gate) * o / (s_o + E) + gate * q / (s_q + E) for o, q in zip(outcome, judge, strict=True)]
+    switches = replace(PLAIN, gate="std_ratio_reason", clip="tighten", clip_strength=2.0)
+    got = estimate([[1.0, 0.0, 0.0, 0.0]], [[0.9, 0.5, 0.1, 0.5]], switches=switches)
+    assert values(got) == close(*want)
+    assert got.clip_epsilon == pytest.approx(0.2 / (1 + 2 * gate), abs=1e-12)
+
+
+def test_the_hard_gate_listens_to_the_judge_only_where_outcomes_are_equal():
+    s_q = math.sqrt(0.5) * 0.4 + E
+    got = estimate([[1.0, 0.0], [0.0, 0.0]], [[0.4, 0.8], [0.4, 0.8]], switches=replace(PLAIN, gate="hard"))
+    assert values(got, 0) == values(estimate([[1.0, 0.0]], estimator=grpo))
+    assert values(got, 1) == close(-0.2 / s_q, 0.2 / s_q)
+    assert got.gate_P.tolist() == [0.0, 1.0]
+
+
+def test_the_mix_is_one_pooled_scale():
+    """Gate G1's identity, ``A = [2 (o - mu_o) + lambda (q - mu_q)] / (s_o + s_m)``, up to the constant beside each std."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        o, q = torch.rand(2, 1, 6, generator=generator, dtype=torch.float64)
+        mixed = o + 0.5 * q
+        s_o, s_m = o.std(), mixed.std()
+        want = (2 * (o - o.mean()) + 0.5 * (q - q.mean())) / (s_o + s_m)
+        got = estimate(o.tolist(), q.tolist(), switches=PLAIN).advantages_PG
+        assert (got - want).abs().max() <= 2 * E / min(s_o, s_m) * want.abs().max()
+
+
+def test_the_identity_is_exact_without_the_constant(monkeypatch):
+    monkeypatch.setattr(module, "_STD_EPSILON", 0.0)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(50):
+        o, q = torch.rand(2, 1, 6, generator=generator, dtype=torch.float64)
+        s_o, s_q, s_m = o.std(), q.std(), (o + 0.5 * q).std()
+        pooled = 2 * (o - o.mean()) + 0.5 * (q - q.mean())
+        mix = estimate(o.tolist(), q.tolist(), switches=PLAIN)
+        assert torch.allclose(mix.advantages_PG, pooled / (s_o + s_m), rtol=0, atol=1e-12)
+        reason = estimate(o.tolist(), q.tolist(), switches=replace(PLAIN, gate="std_ratio_reason"))
+        pooled = (o - o.mean()) + 0.5 * (q - q.mean())
+        assert torch.allclose(reason.advantages_PG, pooled / (s_o + 0.5 * s_q), rtol=0, atol=1e-12)
+
+
+# ---- laws
+
+GROUP_VALUES = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.floats(0, 1, allow_subnormal=False))
+GATE_NAMES = st.sampled_from(sorted(GATES))
+SWITCHES = st.builds(
+    AWPOSwitches,
+    gate=GATE_NAMES,
+    coefficient=st.floats(0, 4, allow_subnormal=False),
+    reasoning_floor=st.sampled_from([0.0, 0.02]),
+    all_right=st.sampled_from(["reason", "skip"]),
+    all_wrong=st.sampled_from(["reason", "skip"]),
+    difficulty=st.sampled_from(["interval", "none"]),
+    clip=st.sampled_from(["tighten", "fixed"]),
+    clip_strength=st.floats(0, 5),
+)
+
+
+@st.composite
+def batches(draw, judged=st.booleans(), valid=st.booleans()):
+    """Lists of groups of outcomes and judge scores; None where there is none."""
+    num_groups, size = draw(st.integers(1, 3)), draw(st.integers(1, 5))
+
+    def groups(present):
+        return [[draw(GROUP_VALUES) if draw(present) else None for _ in range(size)] for _ in range(num_groups)]
+
+    return groups(valid), groups(judged)
+
+
+everyone = batches(judged=st.just(True), valid=st.just(True))
+law = settings(max_examples=60, deadline=None, derandomize=True)
+
+
+@law
+@given(batches(), SWITCHES)
+def test_nothing_is_ever_infinite_and_bounds_hold(batch, switches):
+    got = estimate(*batch, switches=switches)
+    assert torch.isfinite(got.advantages_PG).all() and torch.isfinite(got.difficulty_P).all()
+    assert ((got.gate_P >= 0) & (got.gate_P <= 1)).all()
+    assert (got.difficulty_P >= 1).all()
+    assert 0 < got.clip_epsilon <= 0.2
+    assert (got.advantages_PG[~got.trains_PG] == 0).all()
+    # V <= D^2: with the sample convention a group's advantages square to at most D^2 (G - 1).
+    for advantages, weight in zip(got.advantages_PG, got.difficulty_P, strict=True):
+        assert advantages.square().sum() <= weight**2 * max(len(advantages) - 1, 0) + 1e-9
+
+
+@law
+@given(everyone, SWITCHES)
+def test_advantages_of_judged_groups_average_to_zero(batch, switches):
+    got = estimate(*batch, switches=switches)
+    assert got.advantages_PG.mean(dim=1).abs().max() < 1e-9
+
+
+@law
+@given(batches(), SWITCHES, st.floats(0.01, 0.5))
+def test_a_judge_that_is_kinder_to_all_changes_nothing(batch, switches, shift):
+    outcomes, judge = batch
+    halved = [[None if score is None else score / 2 for score in group] for group in judge]
+    kinder = [[None if score is None else score + shift for score in group] for group in halved]
+    spreads = [[score for score in group if score is not None] for group in halved]
+    if any(abs(torch.tensor(group).std() - switches.reasoning_floor) < 1e-6 for group in spreads if len(group) > 1):
+        return  # at the floor itself one rounding decides
+    one, other = (estimate(outcomes, scores, switches=switches) for scores in (halved, kinder))
+    assert torch.allclose(one.advantages_PG, other.advantages_PG, atol=1e-7)
+    assert torch.allclose(one.gate_P, other.gate_P, atol=1e-7)
+    assert one.clip_epsilon == pytest.approx(other.clip_epsilon, abs=1e-7)
+
+
+@law
+@given(batches(), SWITCHES, st.randoms(use_true_random=False))
+def test_order_does_not_matter(batch, switches, random):
+    size, num_groups = len(batch[0][0]), len(batch[0])
+    members, groups = random.sample(range(size), size), random.sample(range(num_groups), num_groups)
+    moved = [[[part[group][member] for member in members] for group in groups] for part in batch]
+    one, other = estimate(*batch, switches=switches), estimate(*moved, switches=switches)
+    assert torch.allclose(one.advantages_PG[groups][:, members], other.advantages_PG, atol=1e-9)
+    assert torch.equal(one.trains_PG[groups][:, members], other.trains_PG)
+    assert torch.allclose(one.gate_P[groups], other.gate_P, atol=1e-9)
+    assert one.clip_epsilon == pytest.approx(other.clip_epsilon, abs=1e-9)
+
+
+@law
+@given(everyone, GATE_NAMES, st.sampled_from([0.25, 0.5]))
+def test_scaling_outcome_and_judge_together_leaves_the_gate(batch, gate, factor):
+    switches = replace(PLAIN, gate=gate, reasoning_floor=0.0)
+    steps = [[[round(value * 16) / 16 for value in group] for group in part] for part in batch]
+    scaled = [[[value * factor for value in group] for group in part] for part in steps]
+    one, other = estimate(*steps, switches=switches), estimate(*scaled, switches=switches)
+    assert torch.allclose(one.gate_P, other.gate_P, rtol=0, atol=1e-12)
+
+
+@law
+@given(batches(), SWITCHES, st.sampled_from([(-3.0, 4.0), (0.0, 2.0), (5.0, 9.0)]))
+def test_gate_difficulty_and_clip_live_on_the_range_of_the_task(batch, switches, ends):
+    outcomes, judge = [[[None if v is None else round(v * 16) / 16 for v in g] for g in part] for part in batch]
+    low, high = ends
+    stretched = [[None if value is None else low + (high - low) * value for value in group] for group in outcomes]
+    one = estimate(outcomes, judge, switches=switches)
+    other = estimate(stretched, judge, low=low, high=high, switches=switches)
+    assert torch.allclose(one.gate_P, other.gate_P, atol=1e-9)
+    assert torch.equal(one.trains_PG, other.trains_PG)
+    assert torch.equal(one.difficulty_P, other.difficulty_P)
+    assert one.clip_epsilon == pytest.approx(other.clip_epsilon, abs=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_all_switches_off_is_grpo_bit_for_bit(dtype):
+    generator = torch.Generator().manual_seed(0)
+    for number in range(300):
+        num_groups, size = 1 + number % 4, 1 + number % 9
+        values_PG = torch.randn(2, num_groups, size, generator=generator, dtype=dtype)
+        if number % 3 == 0:
+            values_PG = values_PG.round()
+        ranges = torch.tensor([[-8.0, 8.0]], dtype=dtype).repeat(num_groups, 1)
+        judge = torch.rand(num_groups, size, generator=generator, dtype=dtype)
+        valid, judged = torch.rand(2, num_groups, size, generator=generator) < 0.8
+        outcome = torch.where(valid, values_PG[0], torch.nan)
+        arguments = (outcome, ranges, valid, torch.where(judged, judge, torch.inf), judged)
+        want, got = grpo(*arguments, epsilon=0.3), awpo(*arguments, epsilon=0.3, switches=ALL_OFF)
+        assert torch.equal(got.advantages_PG, want.advantages_PG) and torch.isfinite(want.advantages_PG).all()
+        assert torch.equal(got.trains_PG, want.trains_PG)
+        assert torch.equal(got.gate_P, want.gate_P) and torch.equal(got.difficulty_P, want.difficulty_P)
+        assert got.clip_epsilon == want.clip_epsilon == 0.3
+
+
+@pytest.mark.parametrize("name", sorted(ESTIMATORS))
+@pytest.mark.parametrize("gate", sorted(GATES))
+def test_what_is_invalid_is_never_read(name, gate):
+    arguments = {} if name == "grpo" else {"switches": AWPOSwitches(gate=gate)}
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        outcome, judge = torch.rand(2, 4, 5, generator=generator, dtype=torch.float64)
+        valid, judged = torch.rand(2, 4, 5, generator=generator) < 0.6
+        ranges = torch.tensor([[0.0, 1.0]], dtype=torch.float64).repeat(4, 1)
+        results = [
+            ESTIMATORS[name](
+                torch.where(valid, outcome, garbage),
+                ranges,
+                valid,
+                torch.where(judged & valid, judge, garbage),
+                judged,
+                epsilon=0.2,
+                **arguments,
+            )
+            for garbage in (0.0, 1e9, -1e9, torch.nan, torch.inf)
+        ]
+        for other in results[1:]:
+            assert torch.equal(results[0].advantages_PG, other.advantages_PG)
+            assert torch.equal(results[0].gate_P, other.gate_P)
+            assert torch.equal(results[0].trains_PG, other.trains_PG)
+            assert results[0].clip_epsilon == other.clip_epsilon
+        assert torch.equal(results[0].trains_PG & ~valid, torch.zeros_like(valid))
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 5.0])
+def test_the_clip_never_widens_with_reliance(strength):
+    switches = AWPOSwitches(clip_strength=strength)
+    radii = [CLIPS["tighten"](0.2, reliance / 100, switches) for reliance in range(101)]
+    assert radii[0] == 0.2
+    assert all(0 < later <= earlier for earlier, later in zip(radii, radii[1:], strict=False))
+    assert strength == 0 or radii[-1] == pytest.approx(0.2 / (1 + strength))
+    assert CLIPS["fixed"](0.2, 1.0, switches) == 0.2
+
+
+def test_a_louder_judge_tightens_the_clip_of_the_batch():
+    radii = [
+        estimate([[1.0, 0.0, 0.0, 1.0]], [[0.5, 0.5 - spread, 0.5 + spread, 0.5]]).clip_epsilon
+        for spread in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+    ]
+    assert radii[0] == 0.2
+    assert all(later <= earlier for earlier, later in zip(radii, radii[1:], strict=False)) and radii[-1] < 0.2
+
+
+# ---- edge cases
+
+
+def test_all_right():
+    outcomes = [[1.0, 1.0, 1.0]]
+    skipped = estimate(outcomes, [[0.2, 0.5, 0.8]])
+    assert values(skipped) == [0.0, 0.0, 0.0] and not skipped.trains_PG.any()
+    assert (skipped.gate_P.tolist(), skipped.clip_epsilon) == ([0.0], 0.2)
+    heard = estimate(outcomes, [[0.2, 0.5, 0.8]], switches=AWPOSwitches(all_right="reason"))
+    # lambda (q - mu) / (lambda s_q + e), of weight 1: the group is not of medium difficulty.
+    assert values(heard) == close(-0.15 / (0.15 + E), 0.0, 0.15 / (0.15 + E))
+    assert (heard.gate_P.tolist(), heard.difficulty_P.tolist(), heard.clip_epsilon) == ([1.0], [1.0], 0.1)
+    constant = estimate(outcomes, [[0.5, 0.5, 0.5]], switches=AWPOSwitches(all_right="reason"))
+    assert (values(constant), constant.gate_P.tolist(), constant.clip_epsilon) == ([0.0, 0.0, 0.0], [0.0], 0.2)
+
+
+def test_all_wrong():
+    outcomes = [[0.0, 0.0, 0.0]]
+    heard = estimate(outcomes, [[0.2, 0.5, 0.8]])
+    assert values(heard) == close(-0.15 / (0.15 + E), 0.0, 0.15 / (0.15 + E))
+    assert (heard.gate_P.tolist(), heard.difficulty_P.tolist(), heard.clip_epsilon) == ([1.0], [1.0], 0.1)
+    skipped = estimate(outcomes, [[0.2, 0.5, 0.8]], switches=AWPOSwitches(all_wrong="skip"))
+    assert values(skipped) == [0.0, 0.0, 0.0] and not skipped.trains_PG.any()
+    constant = estimate(outcomes, [[0.5, 0.5, 0.5]])
+    assert (values(constant), constant.gate_P.tolist(), constant.clip_epsilon) == ([0.0, 0.0, 0.0], [0.0], 0.2)
+
+
+def test_a_skipped_group_leaves_reliance_to_the_others():
+    wrong, right = ([0.0, 0.0], [0.2, 0.8]), ([1.0, 1.0], [0.2, 0.8])
+    alone = estimate([wrong[0]], [wrong[1]])
+    both = estimate([wrong[0], right[0]], [wrong[1], right[1]])
+    assert both.clip_epsilon == alone.clip_epsilon == 0.1
+    # A group in which nothing varies has no say either; one that follows its outcomes halves the reliance.
+    silent = estimate([wrong[0], [0.0, 0.0]], [wrong[1], [0.5, 0.5]])
+    assert silent.clip_epsilon == 0.1
+    sober = estimate([wrong[0], [1.0, 0.0]], [wrong[1], [0.5, 0.5]])
+    assert sober.clip_epsilon == pytest.approx(0.2 / 1.5, abs=1e-12)
+
+
+def test_all_equal_in_the_middle():
+    got = estimate([[0.5, 0.5, 0.5]], [[0.2, 0.5, 0.8]])
+    assert values(got) == close(-1.5 * 0.15 / (0.15 + E), 0.0, 1.5 * 0.15 / (0.15 + E))
+    assert (got.gate_P.tolist(), got.difficulty_P.tolist()) == ([1.0], [1.5])
+
+
+def test_a_constant_judge_is_grpo_times_difficulty():
+    for outcomes in ([1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]):
+        want = estimate([outcomes], estimator=grpo).advantages_PG
+        got = estimate([outcomes], [[0.7] * len(outcomes)])
+        assert torch.allclose(got.advantages_PG, got.difficulty_P * want, rtol=0, atol=1e-12)
+        assert got.gate_P.tolist() == close(0.5)
+        assert got.clip_epsilon == 0.2
+
+
+def test_a_judge_below_the_floor_is_a_constant_one():
+    # Scores 0.50 and 0.52 have a standard deviation of 0.0141.
+    outcomes = [[1.0, 0.0]]
+    assert values(estimate(outcomes, [[0.50, 0.52]])) == values(estimate(outcomes, [[0.5, 0.5]]))
+    assert values(estimate(outcomes, [[0.50, 0.54]])) != values(estimate(outcomes, [[0.5, 0.5]]))
+
+
+def test_a_judge_that_opposes_the_outcome_is_not_heard():
+    got = estimate([[1.0, 0.0, 1.0, 0.0]], [[0.0, 1.0, 0.0, 1.0]], switches=replace(PLAIN, coefficient=1.0))
+    want = estimate([[1.0, 0.0, 1.0, 0.0]], estimator=grpo)
+    assert (got.gate_P.tolist(), values(got), got.clip_epsilon) == ([0.0], close(*values(want)), 0.2)
+    half = estimate([[1.0, 0.0, 1.0, 0.0]], [[0.0, 1.0, 0.0, 1.0]], switches=PLAIN)
+    assert half.gate_P.tolist() == close(1 / 3)  # s_m = s_o / 2
+
+
+@pytest.mark.parametrize("gate", sorted(GATES))
+def test_a_group_of_one_has_no_spread(gate):
+    got = estimate([[1.0], [0.0]], [[0.9], [0.1]], switches=AWPOSwitches(gate=gate, all_right="reason"))
+    assert got.advantages_PG.tolist() == [[0.0], [0.0]]
+    assert (got.gate_P.tolist(), got.clip_epsilon) == ([0.0, 0.0], 0.2)
+    assert estimate([[1.0], [None]], estimator=grpo).advantages_PG.tolist() == [[0.0], [0.0]]
+
+
+def test_a_missing_score_is_no_score():
+    # Judged are the first two, with deviations 0.3 and -0.3. The third has reasoning term 0, and no mean is imputed.
+    outcome, mixed = [2 / 3, -1 / 3, -1 / 3], [2 / 3 + 0.15, -1 / 3 - 0.15, -1 / 3]
+    s_o, s_m = math.sqrt(1 / 3), math.sqrt(sum(value**2 for value in mixed) / 2)
+    gate = s_m / (s_o + s_m)
+    got = estimate([[1.0, 0.0, 0.0]], [[0.8, 0.2, MISSING]], switches=PLAIN)
+    want = [(1 - gate) * o / (s_o + E) + gate * m / (s_m + E) for o, m in zip(outcome, mixed, strict=True)]
+    assert values(got) == close(*want)
+    assert got.trains_PG.all()
+
+
+@pytest.mark.parametrize("gate", ["std_ratio_reason", "hard"])
+def test_a_missing_score_leaves_the_outcome_to_speak(gate):
+    switches = replace(PLAIN, gate=gate)
+    got = estimate([[1.0, 0.0, 0.0]], [[0.8, 0.2, MISSING]], switches=switches)
+    assert values(got)[2] == pytest.approx(values(estimate([[1.0, 0.0, 0.0]], estimator=grpo))[2], abs=1e-12)
+    saturated = estimate([[0.0, 0.0, 0.0]], [[0.8, 0.2, MISSING]], switches=switches)
+    s_q = math.sqrt(0.18) + E
+    assert values(saturated) == close(0.3 / s_q, -0.3 / s_q, 0.0)
+
+
+@pytest.mark.parametrize("gate", sorted(GATES))
+def test_without_any_score_all_is_grpo(gate):
+    outcomes = [[1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]]
+    want = estimate(outcomes, estimator=grpo)
+    for judge in (None, [[0.9, MISSING, MISSING, MISSING]] * 2):  # a single score has no spread
+        got = estimate(outcomes, judge, switches=replace(PLAIN, gate=gate))
+        assert torch.allclose(got.advantages_PG, want.advantages_PG, rtol=0, atol=1e-12)
+        assert got.clip_epsilon == 0.2
+
+
+def test_a_broken_episode_neither_trains_nor_votes():
+    # Its judge score exists and is extreme; the others must not notice it.
+    got = estimate([[1.0, 0.0, None]], [[0.8, 0.4, 0.0]])
+    want = estimate([[1.0, 0.0]], [[0.8, 0.4]])
+    assert values(got)[:2] == close(*values(want)) and values(got)[2] == 0.0
+    assert got.trains_PG.tolist() == [[True, True, False]]
+    assert got.clip_epsilon == pytest.approx(want.clip_epsilon, abs=1e-12)
+    dead = estimate([[None, None]], [[0.8, 0.4]])
+    assert (values(dead), dead.trains_PG.any().item(), dead.clip_epsilon) == ([0.0, 0.0], False, 0.2)
+
+
+def test_difficulty_is_measured_on_the_range_of_the_task():
+    outcomes = [[0.5, 0.7]]  # mean 0.6: medium on [0, 1], easy on [0, 0.75], hard on [-3, 0.9] no more than easy
+    weights = {ends: estimate(outcomes, low=ends[0], high=ends[1]).difficulty_P.item() for ends in RANGES}
+    assert weights == RANGES
+    for mean, weight in ((0.25, 1.5), (0.75, 1.5), (0.2, 1.0), (0.8, 1.0), (0.0, 1.0)):
+        assert estimate([[mean, mean]]).difficulty_P.tolist() == [weight]
+
+
+RANGES = {(0.0, 1.0): 1.5, (0.0, 0.75): 1.0, (-3.0, 0.9): 1.0, (0.5, 3.0): 1.0, (-1.0, 2.0): 1.5}
+
+
+def test_every_task_has_its_own_range():
+    ranges = torch.tensor([[0.0, 1.0], [0.0, 4.0]], dtype=torch.float64)
+    outcome = torch.tensor([[1.0, 1.0], [1.0, 1.0]], dtype=torch.float64)
+    every = torch.ones(2, 2, dtype=torch.bool)
+    got = awpo(outcome, ranges, every, torch.tensor([[0.2, 0.8]] * 2, dtype=torch.float64), every, epsilon=0.2)
+    assert got.trains_PG.tolist() == [[False, False], [True, True]]  # 1 is all right on [0, 1], and a quarter of 4
+    assert got.difficulty_P.tolist() == [1.0, 1.5]
+
+
+def test_a_task_on_which_nothing_can_be_gained_is_no_number_trap():
+    got = estimate([[2.0, 2.0]], [[0.2, 0.8]], low=2.0, high=2.0)
+    assert torch.isfinite(got.advantages_PG).all() and torch.isfinite(got.gate_P).all()
+    assert math.isfinite(got.clip_epsilon)
