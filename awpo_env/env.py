@@ -123,7 +123,7 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
             raise UsageError(f"action is {type(action).__name__}; expected the text of an assistant message")
         self._require_running()
         num_before = len(self._messages)
-        message = self.parser.parse(encodable(str(action)))
+        message = self.parser.parse(encodable(action))
         self._num_turns += 1
         self._append_assistant(message)
         problem = None
