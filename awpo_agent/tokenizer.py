@@ -21,9 +21,9 @@ SPECIAL_TAGS = (
     "<tool_response>",
     "</tool_response>",
 )
-# Words take the space before them, every digit stands alone (an unseen number is copied digit by digit), and a run of
-# punctuation is one piece, so that the fixed parts of JSON cost one token each.
-_PIECES = Regex(r" ?[A-Za-z_]+|[0-9]|[^A-Za-z0-9 ]+(?: [^A-Za-z0-9 ]+)*| +")
+# Words take the space before them, numbers are cut into pairs of digits (all pairs are known, so an unseen number is
+# copied in few, telling pieces), and a run of punctuation is one piece, so that the fixed parts of JSON are short.
+_PIECES = Regex(r" ?[A-Za-z_]+|[0-9]{1,2}|[^A-Za-z0-9 ]+(?: [^A-Za-z0-9 ]+)*| +")
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
