@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 from awpo_env.errors import UsageError
 from awpo_env.types import Message
 
+_MARK = "DUMMYREPLY"  # what a dummy assistant says, to be found again in rendered text
 _DUMMY_CALL = {"id": "call_0", "type": "function", "function": {"name": "tool", "arguments": "{}"}}
 
 
@@ -24,12 +25,11 @@ class ChatTokens:
         template_options: Passed to the chat template (``compact_tools=True`` for the base model that ships).
 
     Raises:
-        UsageError: The tokenizer has no chat template, or no end-of-sequence token.
+        UsageError: The tokenizer has no chat template, or no end-of-sequence token, or the template ends assistant
+            messages with something else.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerBase, template_options: Mapping[str, Any] | None = None
-    ) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, template_options: Mapping[str, Any] | None = None) -> None:
         if not tokenizer.chat_template:
             raise UsageError("the tokenizer has no chat template; expected one that renders tools, set chat_template")
         if tokenizer.eos_token_id is None:
@@ -37,8 +37,11 @@ class ChatTokens:
         self.tokenizer = tokenizer
         self.options = dict(template_options or {})
         self.stop_ids = (tokenizer.eos_token_id,)
-        self._after_text = self._dummy_dialogue()
-        self._after_tools = self._dummy_dialogue(tool_calls=[_DUMMY_CALL])
+        user, reply = {"role": "user", "content": "x"}, {"role": "assistant", "content": _MARK}
+        self._text_dialogue = [user, reply]
+        self._tool_dialogue = [user, {**reply, "tool_calls": [_DUMMY_CALL]}]
+        for dialogue in (self._text_dialogue, self._tool_dialogue):
+            self._behind_reply(self._render(dialogue, (), add_generation_prompt=False))
 
     def prompt(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]]) -> list[int]:
         """Return the ids of the first prompt, ending where the assistant starts to write."""
@@ -50,15 +53,8 @@ class ChatTokens:
         Args:
             messages: What the environment said since: tool results, system notes, the user.
         """
-        before, start = self._after_tools if messages and messages[0]["role"] == "tool" else self._after_text
-        whole = self._render([*before, *messages], (), add_generation_prompt=True)
-        if not whole.startswith(start):
-            raise UsageError(
-                "the chat template rewrites an earlier assistant message when later ones follow; "
-                "expected a template that only appends"
-            )
-        behind_end_token = start.rpartition(self.tokenizer.eos_token)[2]
-        return self._encode(behind_end_token + whole[len(start) :])
+        before = self._tool_dialogue if messages and messages[0]["role"] == "tool" else self._text_dialogue
+        return self._encode(self._behind_reply(self._render([*before, *messages], (), add_generation_prompt=True)))
 
     def assistant(self, text: str) -> list[int]:
         """Return the ids of a written assistant message with its end token, for demonstrations."""
@@ -86,9 +82,16 @@ class ChatTokens:
         kept = next(i for i, (a, b) in enumerate(zip(before, after, strict=False)) if a != b)
         return f"assistant message 1 changes from {before[kept : kept + 40]!r} to {after[kept : kept + 40]!r}"
 
-    def _dummy_dialogue(self, **assistant: Any) -> tuple[list[Message], str]:
-        messages = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x", **assistant}]
-        return messages, self._render(messages, (), add_generation_prompt=False)
+    def _behind_reply(self, text: str) -> str:
+        """Return what follows the dummy reply's end token; what the template makes of the reply itself is of no interest."""
+        _, _, behind = text.partition(_MARK)
+        _, end, rest = behind.partition(self.tokenizer.eos_token)
+        if not end:
+            raise UsageError(
+                f"the chat template does not end assistant messages with the end-of-sequence token "
+                f"{self.tokenizer.eos_token!r}; set eos_token to what does"
+            )
+        return rest
 
     def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], **options: Any) -> str:
         return self.tokenizer.apply_chat_template(

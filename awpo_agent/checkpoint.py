@@ -30,20 +30,20 @@ def write_folder(folder: Path, write: Callable[[Path], object]) -> None:
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    retired = folder.with_name(f".{folder.name}.{os.getpid()}.old")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
     try:
         write(unfinished)
         if folder.exists():
-            retired = folder.with_name(f".{folder.name}.{os.getpid()}.old")
             folder.rename(retired)
-            unfinished.rename(folder)
-            shutil.rmtree(retired)
-        else:
-            unfinished.rename(folder)
+        unfinished.rename(folder)
     except BaseException:
+        if retired.exists() and not folder.exists():
+            retired.rename(folder)
         shutil.rmtree(unfinished, ignore_errors=True)
         raise
+    shutil.rmtree(retired, ignore_errors=True)
 
 
 def save_checkpoint(
@@ -82,6 +82,14 @@ def newest_checkpoint(folder: Path) -> Path:
     if not found:
         raise UsageError(f"there is no checkpoint in {str(folder)!r}; start without resume_from_checkpoint")
     return found[-1]
+
+
+def set_aside(folder: Path) -> None:
+    """Rename ``checkpoints`` of an earlier run to ``checkpoints.old``, in place of what an even earlier one left there."""
+    if folder.exists():
+        old = folder.with_name(folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        folder.rename(old)
 
 
 def prune(folder: Path, keep: int) -> None:

@@ -10,6 +10,15 @@ from awpo_agent.advantages import CLIPS, DIFFICULTIES, ESTIMATORS, GATES, AWPOSw
 from awpo_env.errors import UsageError, did_you_mean
 
 _SWITCHES = AWPOSwitches()
+_SCHEDULES = (
+    "constant",
+    "constant_with_warmup",
+    "linear",
+    "cosine",
+    "cosine_with_restarts",
+    "polynomial",
+    "inverse_sqrt",
+)
 
 
 @dataclass(frozen=True)
@@ -121,9 +130,18 @@ class AWPOConfig:
         at_least_one = ("generation_batch_size", "max_length", "max_turn_length", "max_steps", "logging_steps")
         at_least_one += ("per_device_train_batch_size", "num_iterations", "steps_per_generation", "save_total_limit")
         positive = ("temperature", "learning_rate", "max_grad_norm", "epsilon", "awpo_difficulty_boost")
-        not_negative = ("warmup_steps", "weight_decay", "awpo_coefficient", "awpo_reasoning_floor", "save_steps", "seed")
+        not_negative = (
+            "warmup_steps",
+            "weight_decay",
+            "awpo_coefficient",
+            "awpo_reasoning_floor",
+            "save_steps",
+            "seed",
+        )
         not_negative += ("awpo_clip_strength",)
-        problems = [f"{name} is {getattr(self, name)}, expected at least 1" for name in at_least_one if getattr(self, name) < 1]
+        problems = [
+            f"{name} is {getattr(self, name)}, expected at least 1" for name in at_least_one if getattr(self, name) < 1
+        ]
         problems += [
             f"{name} is {getattr(self, name)}, expected a finite number above 0"
             for name in positive
@@ -142,6 +160,7 @@ class AWPOConfig:
             "awpo_gate": GATES,
             "awpo_difficulty": DIFFICULTIES,
             "awpo_clip": CLIPS,
+            "lr_scheduler_type": _SCHEDULES,
         }
         return [
             f"{name} is {getattr(self, name)!r}, expected one of {sorted(names)}{did_you_mean(getattr(self, name), names)}"
@@ -150,24 +169,28 @@ class AWPOConfig:
         ]
 
     def _wrong_shares(self, num_processes: int) -> list[str]:
+        problems = []
+        if self.judge == "none" and self.advantage_estimator == "awpo" and self.awpo_gate != "none":
+            problems.append("awpo_gate needs a judge; set judge to 'rubric', or awpo_gate to 'none'")
         if self.num_generations < 2:
-            return [f"num_generations is {self.num_generations}, expected at least 2: a group of one has no spread"]
+            problems.append(
+                f"num_generations is {self.num_generations}, expected at least 2: a group of one has no spread"
+            )
+            return problems
         groups, rest = divmod(self.generation_batch_size, self.num_generations)
         if rest:
-            return [
+            problems.append(
                 f"generation_batch_size {self.generation_batch_size} is not divisible by "
                 f"num_generations {self.num_generations}; try {max(groups, 1) * self.num_generations}"
-            ]
-        problems = []
+            )
+            return problems
         if groups % num_processes:
             problems.append(
                 f"{groups} groups (generation_batch_size / num_generations) cannot be shared out among "
                 f"{num_processes} processes; choose a multiple of {num_processes * self.num_generations} episodes"
             )
-        if groups % self.steps_per_generation:
+        if self.steps_per_generation > 0 and groups % self.steps_per_generation:
             problems.append(
                 f"{groups} groups cannot be split into steps_per_generation = {self.steps_per_generation} equal parts"
             )
-        if self.judge == "none" and self.advantage_estimator == "awpo" and self.awpo_gate != "none":
-            problems.append("awpo_gate needs a judge; set judge to 'rubric', or awpo_gate to 'none'")
         return problems

@@ -25,7 +25,8 @@ def sampled_logprobs(
     predicts_BT = is_sampled_BT[:, 1:]
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.model
     hidden_BTH = decoder(input_ids=ids_BT[:, :-1], use_cache=False).last_hidden_state
-    logits_NV = model.get_output_embeddings()(hidden_BTH[predicts_BT]).float() / temperature
+    logits_NV = model.get_output_embeddings()(hidden_BTH[predicts_BT])
+    logits_NV = logits_NV.to(torch.promote_types(logits_NV.dtype, torch.float32)) / temperature
     logprobs_NV = torch.log_softmax(logits_NV, dim=-1)
     logprobs_N = logprobs_NV.gather(1, ids_BT[:, 1:][predicts_BT][:, None])[:, 0]
     with torch.no_grad():
