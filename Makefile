@@ -37,9 +37,8 @@ format: $(VENV)/.dev ## repair lint and formatting
 bench: $(VENV)/.dev ## run the benchmarks, results go to benchmarks/results
 	@mkdir -p benchmarks/results
 	@set -e; for script in benchmarks/bench_*.py; do \
-		name=$$(basename $$script .py); echo "$$name"; \
-		$(RUN) $$script --json > benchmarks/results/$$name.json.new; \
-		mv benchmarks/results/$$name.json.new benchmarks/results/$$name.json; \
+		name=$$(basename $$script .py | sed s/bench_//); echo "$$name"; \
+		$(RUN) $$script --json benchmarks/results/$$name.json; \
 	done
 
 clean: ## remove .venv, builds and caches

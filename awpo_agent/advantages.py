@@ -71,7 +71,7 @@ class AWPOSwitches:
         coefficient: lambda >= 0, the size of the reasoning reward beside an outcome on [0, 1].
         reasoning_floor: A group whose judge scores spread less than this has no reasoning signal: dividing by a tiny
             spread would turn judge noise into unit-size advantages.
-        all_right: What a group does whose outcomes are all the best attainable: ``reason`` (the judge alone) or ``skip``.
+        all_right: What a group does whose outcomes are all the best attainable: ``reason`` (the judge alone), ``skip``.
         all_wrong: The same for a group whose outcomes are all the least attainable.
         difficulty: ``interval`` or ``none``.
         difficulty_low: Lower end of the medium band of the group's mean outcome, on [0, 1].
@@ -124,7 +124,7 @@ def awpo(
     reasoning_valid_PG: torch.Tensor,
     *,
     epsilon: float,
-    switches: AWPOSwitches = AWPOSwitches(),  # noqa: B008 - frozen
+    switches: AWPOSwitches = AWPOSwitches(),
 ) -> Advantages:
     """AWPO: ``A = D * ((1 - w) A_outcome + w A_reasoning)`` with gate w, difficulty weight D and an adaptive clip.
 

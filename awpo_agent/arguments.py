@@ -16,7 +16,9 @@ from awpo_env.errors import UsageError, did_you_mean
 Config = TypeVar("Config")
 
 
-def parse_config(config_class: type[Config], argv: Sequence[str], program: str, description: str) -> tuple[Config, bool]:
+def parse_config(
+    config_class: type[Config], argv: Sequence[str], program: str, description: str
+) -> tuple[Config, bool]:
     """Parse ``--config FILE`` and ``--field value`` flags; later ones override earlier ones.
 
     Args:

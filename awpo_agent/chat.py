@@ -83,7 +83,7 @@ class ChatTokens:
         return f"assistant message 1 changes from {before[kept : kept + 40]!r} to {after[kept : kept + 40]!r}"
 
     def _behind_reply(self, text: str) -> str:
-        """Return what follows the dummy reply's end token; what the template makes of the reply itself is of no interest."""
+        """Return what follows the dummy reply's end token; what becomes of the reply itself is of no interest."""
         _, _, behind = text.partition(_MARK)
         _, end, rest = behind.partition(self.tokenizer.eos_token)
         if not end:

@@ -85,7 +85,7 @@ def newest_checkpoint(folder: Path) -> Path:
 
 
 def set_aside(folder: Path) -> None:
-    """Rename ``checkpoints`` of an earlier run to ``checkpoints.old``, in place of what an even earlier one left there."""
+    """Rename ``checkpoints`` of an earlier run to ``checkpoints.old``, in place of what an earlier one left there."""
     if folder.exists():
         old = folder.with_name(folder.name + ".old")
         shutil.rmtree(old, ignore_errors=True)

@@ -163,9 +163,9 @@ class AWPOConfig:
             "lr_scheduler_type": _SCHEDULES,
         }
         return [
-            f"{name} is {getattr(self, name)!r}, expected one of {sorted(names)}{did_you_mean(getattr(self, name), names)}"
+            f"{name} is {value!r}, expected one of {sorted(names)}{did_you_mean(value, names)}"
             for name, names in known.items()
-            if getattr(self, name) not in names
+            if (value := getattr(self, name)) not in names
         ]
 
     def _wrong_shares(self, num_processes: int) -> list[str]:

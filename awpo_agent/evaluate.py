@@ -192,11 +192,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--preset", help="the task generator's preset; default: the suite's first")
     parser.add_argument("--split", default="test", choices=("train", "test"), help="default: %(default)s")
     parser.add_argument("--episodes", type=int, default=200, metavar="N", help="tasks to play (default %(default)s)")
-    parser.add_argument("--tries", type=int, default=1, metavar="K", help="times each task is played, for pass@k and pass^k")
+    parser.add_argument(
+        "--tries", type=int, default=1, metavar="K", help="times each task is played, for pass@k and pass^k"
+    )
     parser.add_argument("--seed", type=int, default=0, help="draws the tasks and the sampling noise")
     parser.add_argument("--temperature", type=float, default=1.0, help="0 is greedy (default %(default)s)")
-    parser.add_argument("--max-length", type=int, default=640, help="most tokens of a conversation (default %(default)s)")
-    parser.add_argument("--max-turn-length", type=int, default=96, help="most tokens of a message (default %(default)s)")
+    parser.add_argument(
+        "--max-length", type=int, default=640, help="most tokens of a conversation (default %(default)s)"
+    )
+    parser.add_argument(
+        "--max-turn-length", type=int, default=96, help="most tokens of a message (default %(default)s)"
+    )
     parser.add_argument("--compact-tools", action="store_true", help="template option of the model that ships")
     parser.add_argument("--json", metavar="FILE", help="write the report and every episode to FILE")
 

@@ -48,7 +48,7 @@ def pass_at_k(successes: Sequence[int], num_tries: int, k: int) -> Estimate:
 
 
 def pass_hat_k(successes: Sequence[int], num_tries: int, k: int) -> Estimate:
-    """Return the chance that all of k tries at a task succeed, ``C(c, k) / C(n, k)`` over tasks (tau-bench's pass^k)."""
+    """Return the chance that all of k tries at a task succeed, ``C(c, k) / C(n, k)`` over tasks, tau-bench's pass^k."""
     return _over_tasks([comb(count, k) / comb(num_tries, k) for count in successes])
 
 
@@ -57,6 +57,11 @@ def _over_tasks(values: Sequence[float]) -> Estimate:
     if np.ptp(values) == 0 or len(values) < 2:
         return Estimate(float(values.mean()), float(values.min()), float(values.max()))
     interval = stats.bootstrap(
-        (values,), np.mean, confidence_level=_CONFIDENCE, n_resamples=_RESAMPLES, method="percentile", rng=np.random.default_rng(0)
+        (values,),
+        np.mean,
+        confidence_level=_CONFIDENCE,
+        n_resamples=_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(0),
     ).confidence_interval
     return Estimate(float(values.mean()), float(interval.low), float(interval.high))

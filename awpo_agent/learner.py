@@ -1,4 +1,4 @@
-"""Optimizer updates from a batch of episodes: micro-batches, global token counts, the same on any number of processes."""
+"""Optimizer updates from a batch of episodes: micro-batches, global token counts, any number of processes alike."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from awpo_agent.types import Rollout, TrainBatch
 
 
 class _Scorer(nn.Module):
-    """A model whose forward pass is `sampled_logprobs`: what wraps modules to share gradients sees only forward passes."""
+    """A model whose forward pass is `sampled_logprobs`; what shares gradients sees forward passes only."""
 
     def __init__(self, model: nn.Module, temperature: float) -> None:
         super().__init__()

@@ -76,7 +76,9 @@ def episode_record(rollout: Rollout, step: int, group: int, advantages: Advantag
         "messages": list(rollout.transcript.messages),
         "num_tokens": len(rollout.ids),
         "num_sampled_tokens": rollout.num_sampled_tokens,
-        "outcome": None if outcome is None else {"value": outcome.value, "success": outcome.success, **outcome.components},
+        "outcome": None
+        if outcome is None
+        else {"value": outcome.value, "success": outcome.success, **outcome.components},
         "reasoning": None
         if reasoning is None
         else {"value": reasoning.value, "reason": reasoning.reason, "parts": dict(reasoning.parts)},

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
-import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -94,15 +94,23 @@ def train(config: SFTConfig) -> None:
     episodes = _read(config.data)
     tokenizer = _tokenizer(config, episodes)
     chat = ChatTokens(tokenizer, config.template_options)
-    sequences = [ids for ids in (encode_episode(chat, episode) for episode in episodes) if len(ids) <= config.max_length]
+    sequences = [
+        ids for ids in (encode_episode(chat, episode) for episode in episodes) if len(ids) <= config.max_length
+    ]
     if not sequences:
         raise UsageError(f"no demonstration fits into max_length {config.max_length}; expected some, raise it")
     if len(sequences) < len(episodes):
-        print(f"left out {len(episodes) - len(sequences)} demonstrations over {config.max_length} tokens", file=sys.stderr)
+        print(
+            f"left out {len(episodes) - len(sequences)} demonstrations over {config.max_length} tokens", file=sys.stderr
+        )
     model = _model(config, tokenizer)
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(sequences):,} demonstrations", file=sys.stderr)
+    print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(sequences):,} demonstrations", file=sys.stderr
+    )
     _fit(model, sequences, config)
-    write_folder(Path(config.output_dir), lambda folder: (model.save_pretrained(folder), tokenizer.save_pretrained(folder)))
+    write_folder(
+        Path(config.output_dir), lambda folder: (model.save_pretrained(folder), tokenizer.save_pretrained(folder))
+    )
 
 
 def encode_episode(chat: ChatTokens, episode: dict[str, JSON]) -> list[int]:
@@ -185,7 +193,8 @@ def _fit(model: nn.Module, sequences: Sequence[list[int]], config: SFTConfig) ->
         torch.optim.AdamW(others, lr=config.embedding_learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
     )
     schedules = [
-        torch.optim.lr_scheduler.LambdaLR(optimizer, functools.partial(_rate, config=config)) for optimizer in optimizers
+        torch.optim.lr_scheduler.LambdaLR(optimizer, functools.partial(_rate, config=config))
+        for optimizer in optimizers
     ]
     rng = np.random.default_rng([config.seed, 2])
     batches, windows = _batches(sequences, config.batch_size, rng), _windows(sequences, config, rng)
@@ -221,15 +230,19 @@ def _batches(sequences: Sequence[list[int]], size: int, rng: np.random.Generator
                 yield [sequences[index] for index in chunks[chunk]]
 
 
-def _windows(
-    sequences: Sequence[list[int]], config: SFTConfig, rng: np.random.Generator
-) -> Iterator[list[list[int]]]:
+def _windows(sequences: Sequence[list[int]], config: SFTConfig, rng: np.random.Generator) -> Iterator[list[list[int]]]:
     """Endless batches of random windows; what all conversations begin with alike is left out."""
-    shared = len(os.path.commonprefix(list(sequences)))
+    shared = _length_of_common_start(sequences)
     while True:
         chosen = rng.integers(len(sequences), size=4 * config.batch_size)
         starts = (int(rng.integers(shared, max(shared + 1, len(sequences[i]) - config.window_length))) for i in chosen)
         yield [sequences[i][start : start + config.window_length] for i, start in zip(chosen, starts, strict=True)]
+
+
+def _length_of_common_start(sequences: Sequence[list[int]]) -> int:
+    # All sequences share what the least and the greatest of them share.
+    pairs = zip(min(sequences), max(sequences), strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _backward(model: nn.Module, sequences: Sequence[list[int]]) -> float:

@@ -98,13 +98,15 @@ def load_policy(name: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
         model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, attn_implementation="sdpa")
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"model {name!r} cannot be loaded; expected a Hugging Face folder or 'base': {reason}") from None
+        raise UsageError(
+            f"model {name!r} cannot be loaded; expected a Hugging Face folder or 'base': {reason}"
+        ) from None
     return model, tokenizer
 
 
 def make_environment(env_id: str, env_kwargs: dict[str, Any]) -> gymnasium.Env[dict[str, Any], str]:
     """Make an environment; an unknown id or argument becomes a `UsageError`."""
-    import awpo_env  # noqa: F401, PLC0415 - registers the ids
+    import awpo_env  # noqa: F401 - registers the ids
 
     try:
         return gymnasium.make(env_id, disable_env_checker=True, **env_kwargs)

@@ -119,7 +119,7 @@ class AWPOTrainer:
             self.accelerator.end_training()
 
     def save(self) -> Path:
-        """Write ``checkpoints/checkpoint-<step>``, a Hugging Face folder plus the training state; whole or not at all."""
+        """Write ``checkpoints/checkpoint-<step>``: a Hugging Face folder and the training state, whole or not."""
         folder = self.folder / "checkpoints" / f"checkpoint-{self.step}"
         if self.accelerator.is_main_process and self._saved_step != self.step:
             save_checkpoint(

@@ -48,7 +48,7 @@ class HermesParser:
     """The Hermes / Qwen layout: ``<think>..</think>content<tool_call>{"name":..., "arguments":...}</tool_call>``."""
 
     def parse(self, text: str) -> AssistantMessage:
-        """See `Parser.parse`. Reasoning that is never closed swallows the rest, calls included, as it does for a reader."""
+        """See `Parser.parse`. Reasoning that is never closed swallows the rest, calls included."""
         reasoning, text = _split_reasoning(text)
         content: list[str] = []
         calls: list[ToolCall | MalformedCall] = []
@@ -67,7 +67,7 @@ class HermesParser:
         return AssistantMessage(reasoning.strip(), "".join(content).strip(), tuple(calls))
 
     def format(self, message: AssistantMessage) -> str:
-        """See `Parser.format`; the arguments keep their order. Tags inside a call are escaped, elsewhere they cannot be."""
+        """See `Parser.format`; the arguments keep their order. Tags inside a call are escaped."""
         parts = [f"{_THINK}{message.reasoning}{_THINK_END}"] if message.reasoning else []
         parts.append(message.content)
         for call in message.calls:
@@ -124,7 +124,7 @@ def _read_call(body: str) -> ToolCall | MalformedCall:
 
 
 def loads_strict(text: str) -> JSON:
-    """Parse JSON as the standard has it: no NaN, no Infinity, no duplicate keys, no lone surrogates, no endless nesting.
+    """Parse JSON as the standard has it: no NaN, no Infinity, no duplicate keys, no lone surrogates, no deep nesting.
 
     Raises:
         ValueError: The text is not such JSON; the message is one short clause for the model.

@@ -11,7 +11,7 @@ JSON = Any
 """A JSON value: None, bool, int, float, str, list or dict with string keys."""
 
 Message = dict[str, JSON]
-"""One OpenAI-style chat message: role, content, and where they apply reasoning_content, tool_calls, tool_call_id, name."""
+"""One OpenAI-style chat message: role, content, and where they apply reasoning_content, tool_calls, tool_call_id."""
 
 
 class EpisodeStatus(StrEnum):
@@ -71,7 +71,7 @@ class Fact:
     """Something the user must be told.
 
     Attributes:
-        value: Text that has to appear as a whole word in what the assistant tells the user, after the same text was in a
+        value: Text that has to appear as a whole word in what the assistant tells the user, after the text was in a
             tool result of this episode (a lucky guess is not an answer).
         decoys: Values that must not stand in the same message: naming every candidate is not an answer either.
     """
@@ -188,7 +188,7 @@ class Score:
 
     def __post_init__(self) -> None:
         if self.value is not None and not 0.0 <= self.value <= 1.0:
-            raise ValueError(f"score {self.value!r} is outside [0, 1]; use Score.missing(reason) when there is no score")
+            raise ValueError(f"score {self.value!r} is outside [0, 1]; use Score.missing(reason) for no score")
 
     @classmethod
     def missing(cls, reason: str) -> Score:

@@ -1,0 +1,61 @@
+"""The quickstart's control: the same run with advantages shuffled over the batch must not rise.
+
+Everything else stays as it is (tasks, noise, judge, update sizes), so a rise here would come from something other than
+the reward. Run: ``python benchmarks/control_shuffled.py --json benchmarks/results/control_shuffled.json``
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from awpo_agent.advantages import Advantages, awpo
+from awpo_agent.arguments import parse_config
+from awpo_agent.config import AWPOConfig
+from awpo_agent.quickstart import CONFIG, evaluate
+from awpo_agent.train import run
+
+
+class ShuffledAWPO:
+    """AWPO whose advantages are dealt to random episodes of the batch."""
+
+    def __init__(self, config: AWPOConfig) -> None:
+        self._switches = config.switches
+        self._generator = torch.Generator().manual_seed(config.seed)
+
+    def __call__(self, *tensors: torch.Tensor, epsilon: float, **named: torch.Tensor) -> Advantages:
+        """See `awpo_agent.advantages.Estimator`."""
+        right = awpo(*tensors, **named, epsilon=epsilon, switches=self._switches)
+        flat = right.advantages_PG.flatten()
+        order = torch.randperm(len(flat), generator=self._generator)
+        return dataclasses.replace(right, advantages_PG=flat[order].reshape(right.advantages_PG.shape))
+
+
+def main() -> None:
+    """Evaluate, train with shuffled advantages, evaluate again."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
+    args, overrides = parser.parse_known_args()
+    output = ["--output_dir", "runs/control_shuffled"]
+    config, _ = parse_config(AWPOConfig, ["--config", CONFIG, *output, *overrides], "control", "shuffled advantages")
+    before = {temperature: evaluate(config, config.model, temperature) for temperature in (1.0, 0.0)}
+    checkpoint = run(config, estimator=ShuffledAWPO(config))
+    after = {temperature: evaluate(config, str(checkpoint), temperature) for temperature in (1.0, 0.0)}
+    for temperature in before:
+        print(f"temperature {temperature:g}: before {before[temperature]}  after {after[temperature]}")
+    if args.json:
+        figures = {
+            "command": " ".join(["python", *sys.argv]),
+            "before": {str(t): dataclasses.asdict(e) for t, e in before.items()},
+            "after": {str(t): dataclasses.asdict(e) for t, e in after.items()},
+        }
+        Path(args.json).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
