@@ -12,7 +12,7 @@ _LEAST_BREVITY = 0.5
 _SPARE_VALUES = 2  # values a plan may name beside those it acts on
 _VALUE_EXCESS, _TOOL_EXCESS = 0.5, 1.0  # each further one; there are fewer tools than values to list
 _SPARE_TOOLS = 1  # tools a plan may weigh beside the ones it uses before, now and next
-_ENOUGH_LINKS = 2  # terms a closing thought must share with what was done
+_ENOUGH_LINKS = 2  # terms a thought must share with what it speaks of; one may be chance
 _COUNTING = frozenset("0123456789")  # "the 2 orders": small counts come from nowhere and harm nothing
 
 
@@ -44,8 +44,8 @@ def agrees(step: Step, before: Sequence[Step]) -> float:
     if step.calls:
         return sum(_foretells(thought, call) for call in step.calls) / len(step.calls)
     done = [call for other in before if other.turn == step.turn for call in other.calls]
-    about = step.content.terms.union(*(call.result.terms | {call.name.lower()} for call in done))
-    return min(1.0, len((thought.terms | thought.tokens) & about) / _ENOUGH_LINKS)
+    about = step.content.terms.union(*(call.result.terms | call.result.names | {call.name.lower()} for call in done))
+    return float(len((thought.terms | thought.tokens) & about) >= _ENOUGH_LINKS)
 
 
 def _foretells(thought: Text, call: Call) -> float:

@@ -48,6 +48,11 @@ class Text:
         """Values and stems together."""
         return self.values | self.stems
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Tokens that are names by their form: ``find_customer``, ``not_pending``."""
+        return frozenset(token for token in self.tokens if "_" in token)
+
 
 def read_text(text: str) -> Text:
     """Take a text apart; only its first 20000 characters are read."""
