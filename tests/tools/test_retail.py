@@ -6,6 +6,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
 
 import awpo_tools.retail
@@ -160,6 +161,53 @@ def test_every_action_and_every_argument_matters(preset: str) -> None:
                     assert end_state(task, (*before, changed, *after)) != goal, (task.id, changed)
 
 
+ACTION_WORDS = {
+    "coupon": ("coupon",),
+    "cancel": ("cancel",),
+    "address": ("send", "address", "go to"),
+    "refund": ("refund", "money back"),
+    "exchange": ("exchange", "swap", "can i have", "colour"),
+}
+
+
+def policy_verdict(task: Task, order_id: str) -> str | None:
+    """The first rule of the policy that forbids what the user wants of an order, judged from the state alone."""
+    message, state = task.turns[0].message, task.state
+    action = next(name for name, words in ACTION_WORDS.items() if any(word in message.lower() for word in words))
+    today = date.fromisoformat(state["shop"][0]["today"])
+    (order,) = [row for row in state["orders"] if row["order_id"] == order_id]
+    (item, *_) = [row for row in state["items"] if row["order_id"] == order_id and row["name"] in message] or [None]
+    products = {row["variant_id"]: row["product_id"] for row in state.get("variants", ())}
+    is_return = action in ("refund", "exchange")
+    delivered_on = date.fromisoformat(order["delivered_on"] or today.isoformat())
+    rules = {
+        "not_owner": order["customer_id"] != state["customers"][0]["customer_id"],
+        "not_pending": not is_return and order["status"] != "pending",
+        "not_delivered": is_return and order["status"] != "delivered",
+        "too_old": is_return and delivered_on + timedelta(days=30) < today,
+        "over_limit": action == "refund" and item["price_cents"] > 20_000,
+        "out_of_stock": action == "exchange"
+        and any(
+            row["stock"] == 0 and row["option"] in message and row["product_id"] == products[item["variant_id"]]
+            for row in state["variants"]
+        ),
+        "coupon_used": action == "coupon" and order["coupon"] is not None,
+        "coupon_expired": action == "coupon"
+        and any(row["code"] in message and row["expires_on"] < today.isoformat() for row in state["coupons"]),
+    }
+    return next((rule for rule, is_broken in rules.items() if is_broken), None)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("split", SPLITS)
+def test_references_obey_the_policy(split: str, preset: str) -> None:
+    judged = {"cancel", "address", "refund", "exchange", "coupon", "choose", "decline"}
+    for task in (task for task in tasks_of(preset, split, 600) if task.kind in judged):
+        last = task.reference_calls()[-1]
+        declined = last.arguments["reason"] if last.name == "decline_request" else None
+        assert policy_verdict(task, last.arguments["order_id"]) == declined, task.id
+
+
 # -- the generator ---------------------------------------------------------------------------------------------------
 
 
@@ -171,6 +219,16 @@ def test_generate_is_a_pure_function(split: str, preset: str) -> None:
     assert len(set(first)) == 40
     for text in first:
         assert json.dumps(Task.from_json(json.loads(text)).to_json()) == text
+
+
+def test_splits_and_presets_draw_apart() -> None:
+    order_ids = [
+        tuple(sorted(order["order_id"] for order in task.state["orders"]))[:2]
+        for preset in PRESETS
+        for split in SPLITS
+        for task in tasks_of(preset, split, 50)
+    ]
+    assert len(set(order_ids)) == len(order_ids)
 
 
 def _people(task: Task) -> set[tuple[str, str]]:
@@ -340,9 +398,9 @@ def shop() -> dict[str, JSON]:
             order | {"order_id": "W4000", "status": "cancelled", "cancel_reason": "delay"},
         ],
         "items": [
+            item | {"item_id": "I05", "order_id": "W1001"},
             item | {"item_id": "I10", "order_id": "W1000"},
             item | {"item_id": "I11", "order_id": "W1000", "name": "mug", "variant_id": "V200", "price_cents": 905},
-            item | {"item_id": "I12", "order_id": "W1001"},
             item | {"item_id": "I20", "order_id": "W2000"},
             item | {"item_id": "I30", "order_id": "W3000", "price_cents": 20_000},
             item | {"item_id": "I31", "order_id": "W3000", "price_cents": 20_001},
