@@ -58,9 +58,9 @@ def along_reference(episode: Episode, task: Task) -> Progress:
         asked |= read_text(user.message).terms
         due = [milestone.share for milestone, (due_turn, _) in zip(work, wanted, strict=True) if due_turn <= turn]
         done = sum(due) / len(due) if due else 1.0
-        endings.append(_ending(episode, turn, user.reference[-1], asked, done))
+        endings.append(_ending(episode, turn, user.reference[-1] if user.reference else None, asked, done))
     terms = [_terms_of_call(call.name, call.arguments) for _, call in wanted]
-    aims = frozenset().union(*(read_text(user.reference[-1].content).terms for user in task.turns))
+    aims = frozenset().union(*(read_text(user.reference[-1].content).terms for user in task.turns if user.reference))
     missing = []
     for index in range(len(episode.steps)):
         reached = [i for i, milestone in enumerate(work) if milestone.step is not None and milestone.step <= index]

@@ -532,6 +532,13 @@ def test_final_message_has_to_tell_and_comes_after_the_work():
     assert judge_parts(end)["served"] == 0.0
 
 
+def test_a_turn_without_reference_needs_no_more_than_an_answer():
+    transcript = retail(*CANCEL)
+    task = replace(transcript.task, turns=tuple(replace(turn, reference=()) for turn in transcript.task.turns))
+    (score,) = RubricJudge().score([replace(transcript, task=task)])
+    assert score.parts["served"] == 1.0
+
+
 def test_unreadable_calls_are_needless_calls():
     broken = "<think>call find_customer</think><tool_call>{oops</tool_call>"
     assert judge_parts(broken, *CANCEL)["economy"] < 1.0
