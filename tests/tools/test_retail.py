@@ -208,6 +208,22 @@ def test_references_obey_the_policy(split: str, preset: str) -> None:
         assert policy_verdict(task, last.arguments["order_id"]) == declined, task.id
 
 
+def test_every_refusal_of_the_full_preset_obeys_the_policy() -> None:
+    first, *_ = [index for index, task in enumerate(tasks_of("full", num_tasks=40)) if task.kind == "decline"]
+    num_kinds = len({task.kind for task in tasks_of("full", num_tasks=100)})
+    for index in range(first, first + 600 * num_kinds, num_kinds):
+        task = generate("train", index, "full")
+        last = task.reference_calls()[-1]
+        assert policy_verdict(task, last.arguments["order_id"]) == last.arguments["reason"], task.id
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_references_look_nothing_up_twice(preset: str) -> None:
+    for task in tasks_of(preset):
+        calls = [json.dumps([call.name, call.arguments]) for call in task.reference_calls()]
+        assert len(set(calls)) == len(calls), task.id
+
+
 # -- the generator ---------------------------------------------------------------------------------------------------
 
 
