@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import resources
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 END_OF_TURN = "<|im_end|>"
@@ -21,6 +21,11 @@ SPECIAL_TAGS = (
     "<tool_response>",
     "</tool_response>",
 )
+# A word costs one token whether a space or a quotation mark stands before it, and it has to be the *same* token, or a
+# small model cannot copy it from prose into JSON. So a word without a space gets one, marked by a control character that
+# joins the punctuation before it; decoding takes both out again.
+_JOINT = "\x1f "
+_WORD_WITHOUT_SPACE = Regex(r"(?<=[^A-Za-z_ ])(?=[A-Za-z_])")
 # Words take the space before them, numbers are cut into pairs of digits (all pairs are known, so an unseen number is
 # copied in few, telling pieces), and a run of punctuation is one piece, so that the fixed parts of JSON are short.
 _PIECES = Regex(r" ?[A-Za-z_]+|[0-9]{1,2}|[^A-Za-z0-9 ]+(?: [^A-Za-z0-9 ]+)*| +")
@@ -34,13 +39,14 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTok
         vocabulary_size: Number of tokens, tags and the 256 bytes included; at least 300.
     """
     tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Replace(_WORD_WITHOUT_SPACE, _JOINT)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(_PIECES, behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace(_JOINT, "")])
     trainer = trainers.BpeTrainer(
         vocab_size=vocabulary_size,
         special_tokens=list(SPECIAL_TAGS),

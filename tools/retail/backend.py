@@ -143,8 +143,9 @@ class Backend:
             " WHERE customer_id = ? ORDER BY order_id, item_id",
             (customer_id,),
         ):
-            order = orders.setdefault(order_id, {"order_id": order_id, "status": status, "items": []})
-            order["items"].append({"item_id": item_id, "name": name})
+            # What an order is found by comes before what is then needed of it, as a reader from left to right wants it.
+            order = orders.setdefault(order_id, {"items": [], "order_id": order_id, "status": status})
+            order["items"].append({"name": name, "item_id": item_id})
         return list(orders.values())
 
     def get_order(self, order_id: str) -> JSON:
