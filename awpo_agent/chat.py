@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -37,6 +38,8 @@ class ChatTokens:
         self.tokenizer = tokenizer
         self.options = dict(template_options or {})
         self.stop_ids = (tokenizer.eos_token_id,)
+        tags = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
+        self._tag = re.compile("|".join(map(re.escape, tags))) if tags else None
         user, reply = {"role": "user", "content": "x"}, {"role": "assistant", "content": _MARK}
         self._text_dialogue = [user, reply]
         self._tool_dialogue = [user, {**reply, "tool_calls": [_DUMMY_CALL]}]
@@ -93,9 +96,16 @@ class ChatTokens:
             )
         return rest
 
+    def _without_tags(self, message: Message) -> Message:
+        """Break up tags in what users and tools say: their text is data and must not end a turn or open a role."""
+        if self._tag is None or message["role"] not in ("user", "tool") or not self._tag.search(message["content"]):
+            return message
+        broken = self._tag.sub(lambda tag: tag.group()[0] + " " + tag.group()[1:], message["content"])
+        return {**message, "content": broken}
+
     def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], **options: Any) -> str:
         return self.tokenizer.apply_chat_template(
-            list(messages), tools=list(tools) or None, tokenize=False, **self.options, **options
+            [self._without_tags(message) for message in messages], tools=list(tools) or None, tokenize=False, **self.options, **options
         )
 
     def _encode(self, text: str) -> list[int]:
