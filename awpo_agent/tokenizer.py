@@ -25,10 +25,11 @@ SPECIAL_TAGS = (
 # small model cannot copy it from prose into JSON. So a word without a space gets one, marked by a control character that
 # joins the punctuation before it; decoding takes both out again.
 _JOINT = "\x1f "
-_WORD_WITHOUT_SPACE = Regex(r"(?<=[^A-Za-z_ ])(?=[A-Za-z_])")
+_WORD_WITHOUT_SPACE = Regex(r"(?<=[^A-Za-z_\s])(?=[A-Za-z_])")
 # Words take the space before them, numbers are cut into pairs of digits (all pairs are known, so an unseen number is
-# copied in few, telling pieces), and a run of punctuation is one piece, so that the fixed parts of JSON are short.
-_PIECES = Regex(r" ?[A-Za-z_]+|[0-9]{1,2}|[^A-Za-z0-9 ]+(?: [^A-Za-z0-9 ]+)*| +")
+# copied in few, telling pieces), and a run of punctuation is one piece, so that the fixed parts of JSON are short. A new
+# line stands alone: the template ends its parts with one, and parts encoded apart must equal the whole encoded at once.
+_PIECES = Regex(r" ?[A-Za-z_]+|[0-9]{1,2}|\n|[^A-Za-z0-9 \n]+(?: [^A-Za-z0-9 \n]+)*| +")
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> PreTrainedTokenizerFast:
