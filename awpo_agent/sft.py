@@ -17,6 +17,7 @@ import torch
 from rich.progress import track
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
+from transformers.utils import logging
 
 from awpo_agent.arguments import parse_config, show
 from awpo_agent.chat import ChatTokens
@@ -90,6 +91,7 @@ def main(argv: Sequence[str]) -> int:
 
 def train(config: SFTConfig) -> None:
     """Train and write the checkpoint folder; it appears whole or not at all."""
+    logging.disable_progress_bar()
     torch.manual_seed(config.seed)
     episodes = _read(config.data)
     tokenizer = _tokenizer(config, episodes)
