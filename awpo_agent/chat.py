@@ -105,7 +105,11 @@ class ChatTokens:
 
     def _render(self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], **options: Any) -> str:
         return self.tokenizer.apply_chat_template(
-            [self._without_tags(message) for message in messages], tools=list(tools) or None, tokenize=False, **self.options, **options
+            [self._without_tags(message) for message in messages],
+            tools=list(tools) or None,
+            tokenize=False,
+            **self.options,
+            **options,
         )
 
     def _encode(self, text: str) -> list[int]:

@@ -22,13 +22,13 @@ SPECIAL_TAGS = (
     "</tool_response>",
 )
 # A word costs one token whether a space or a quotation mark stands before it, and it has to be the *same* token, or a
-# small model cannot copy it from prose into JSON. So a word without a space gets one, marked by a control character that
-# joins the punctuation before it; decoding takes both out again.
+# small model cannot copy it from prose into JSON. So a word without a space gets one, marked by a control character
+# that joins the punctuation before it; decoding takes both out again.
 _JOINT = "\x1f "
 _WORD_WITHOUT_SPACE = Regex(r"(?<=[^A-Za-z_\s])(?=[A-Za-z_])")
 # Words take the space before them, numbers are cut into pairs of digits (all pairs are known, so an unseen number is
-# copied in few, telling pieces), and a run of punctuation is one piece, so that the fixed parts of JSON are short. A new
-# line stands alone: the template ends its parts with one, and parts encoded apart must equal the whole encoded at once.
+# copied in few, telling pieces), and a run of punctuation is one piece, so that the fixed parts of JSON are short. New
+# lines stand alone: the template ends its parts with one, and parts encoded apart must equal the whole encoded at once.
 _PIECES = Regex(r" ?[A-Za-z_]+|[0-9]{1,2}|\n|[^A-Za-z0-9 \n]+(?: [^A-Za-z0-9 \n]+)*| +")
 
 
