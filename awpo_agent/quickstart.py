@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import json
 import sys
 import time
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
 
@@ -63,9 +65,12 @@ def main(argv: list[str]) -> int:
     console.print("3/3  the trained model, same tasks, same decoding")
     after = {temperature: evaluate(config, str(checkpoint), temperature) for temperature in (1.0, 0.0)}
     _print_comparison(console, before, after)
+    figures = {"before": before, "after": after}
+    summary = {when: {_decoding(t): asdict(e) for t, e in estimates.items()} for when, estimates in figures.items()}
+    (Path(config.output_dir) / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     minutes = (time.monotonic() - started) / 60
     console.print(
-        f"{minutes:.1f} minutes. Run folder: {config.output_dir}  (metrics.jsonl, episodes.jsonl, config.yaml)\n"
+        f"{minutes:.1f} minutes. Run folder: {config.output_dir}  (metrics.jsonl, episodes.jsonl, config.yaml, summary.json)\n"
         f"Checkpoint: {checkpoint}\n"
         "Next:\n"
         "  see the episodes   .venv/bin/awpo env play awpo/Retail-v0 --preset quickstart\n"

@@ -1,0 +1,58 @@
+"""What the README promises of the quickstart, run for real; minutes long."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib import resources
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+CONFIG = str(resources.files("awpo_agent").joinpath("quickstart.yaml"))
+ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1"}
+
+
+def run(*words, threads=1):
+    command = [sys.executable, *map(str, words)]
+    environment = {**ENVIRONMENT, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=1800, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def steps_of(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if not name.endswith("_time")} for line in lines]
+
+
+@pytest.mark.heavy
+def test_the_quickstart_gets_measurably_better_and_its_checkpoint_keeps_it(tmp_path):
+    run("-m", "awpo_agent.quickstart", "--output_dir", tmp_path / "run", threads=2)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    before, after = summary["before"]["temperature 1"], summary["after"]["temperature 1"]
+    assert after["value"] - before["value"] >= 0.30
+    assert after["low"] > before["high"]
+    assert summary["after"]["greedy"]["value"] >= summary["before"]["greedy"]["value"]
+    assert 0.05 <= before["value"] <= 0.40
+
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").glob("checkpoint-*")
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    model = AutoModelForCausalLM.from_pretrained(checkpoint)
+    with torch.no_grad():
+        assert model(**tokenizer("Hello", return_tensors="pt")).logits.isfinite().all()
+    report = tmp_path / "report.json"
+    words = ("--preset", "quickstart", "--compact-tools", "--episodes", "256", "--seed", "1", "--json", report)
+    run("-m", "awpo_agent", "eval", "--env", "awpo/Retail-v0", "--policy", f"hf:{checkpoint}", *words, threads=2)
+    assert json.loads(report.read_text())["success"] == pytest.approx(after)
+
+
+@pytest.mark.slow
+def test_accelerate_launch_gives_the_same_run(tmp_path):
+    few = ("--config", CONFIG, "--max_steps", "2", "--generation_batch_size", "16", "--logging_steps", "1")
+    run("-m", "awpo_agent", "train", *few, "--output_dir", tmp_path / "plain")
+    launch = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--cpu", "--num_cpu_threads_per_process", "1")
+    run(*launch, "-m", "awpo_agent.train", *few, "--output_dir", tmp_path / "launched")
+    assert steps_of(tmp_path / "plain") == steps_of(tmp_path / "launched")
+    assert any(step["grad_norm"] > 0 for step in steps_of(tmp_path / "plain"))
