@@ -50,6 +50,7 @@ class Played:
     reached: int
 
 
+@functools.cache
 def play(suite: str, preset: str, index: int, policy: Policy, max_steps: int = 40) -> Played:
     env = make_env(suite, preset)
     observation, _ = env.reset(options={"task_id": f"train/{preset}/{index}"})
@@ -95,7 +96,6 @@ def num_in_order(task: Task, transcript: Transcript) -> int:
     return longest[-1]
 
 
-@functools.cache
 def episodes(suite: str, preset: str, policy: Policy, num_tasks: int = NUM_TASKS) -> tuple[Played, ...]:
     return tuple(play(suite, preset, index, policy) for index in range(num_tasks))
 
@@ -202,7 +202,7 @@ def first_call_then_done(script, rng):
 
 @edited
 def first_call_for_ever(script, rng):
-    return [*[script[call_steps(script)[0]]] * 8, None]
+    return [*[script[call_steps(script)[0]]] * 6, None]
 
 
 # -- policies that look at the conversation ----------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def prose(now):
 
 
 def random_calls(now):
-    return AssistantMessage(calls=(now.sample_call(),)) if now.step < 8 else None
+    return AssistantMessage(calls=(now.sample_call(),)) if now.step < 5 else None
 
 
 def oracle_then_random_calls(now):
