@@ -14,8 +14,11 @@ mkdir -p "$WORK"
 
 # 1. Learn the language of the task and to copy identifiers.
 "$AWPO" sft --config examples/configs/base_flawless.yaml --data "[$WORK/flawless.jsonl]" --output_dir "$WORK/flawless"
-# 2. Imitate careless demonstrators, so that there is something left to learn from rewards.
-"$AWPO" sft --config examples/configs/base_mistakes.yaml --data "[$WORK/mistakes.jsonl]" --model "$WORK/flawless" \
+# 2. Go on until the order the user means is found.
+"$AWPO" sft --config examples/configs/base_flawless_more.yaml --data "[$WORK/flawless.jsonl]" --model "$WORK/flawless" \
+  --output_dir "$WORK/flawless_more"
+# 3. Imitate careless demonstrators, so that there is something left to learn from rewards.
+"$AWPO" sft --config examples/configs/base_mistakes.yaml --data "[$WORK/mistakes.jsonl]" --model "$WORK/flawless_more" \
   --output_dir "$WORK/final"
 
 if [ "$OUT" != "$WORK/final" ]; then
