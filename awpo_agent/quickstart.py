@@ -70,7 +70,8 @@ def main(argv: list[str]) -> int:
     (Path(config.output_dir) / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     minutes = (time.monotonic() - started) / 60
     console.print(
-        f"{minutes:.1f} minutes. Run folder: {config.output_dir}  (metrics.jsonl, episodes.jsonl, config.yaml, summary.json)\n"
+        f"{minutes:.1f} minutes. Run folder: {config.output_dir}  "
+        "(metrics.jsonl, episodes.jsonl, config.yaml, summary.json)\n"
         f"Checkpoint: {checkpoint}\n"
         "Next:\n"
         "  see the episodes   .venv/bin/awpo env play awpo/Retail-v0 --preset quickstart\n"

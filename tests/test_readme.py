@@ -1,4 +1,4 @@
-"""The README tells the truth: its code runs, and its tree is the tree. ``python tests/test_readme.py`` rewrites the tree."""
+"""The README tells the truth: its code runs and its tree is the tree; ``python tests/test_readme.py`` rewrites it."""
 
 import ast
 import re
