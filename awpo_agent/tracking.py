@@ -43,10 +43,11 @@ def _cut_back(path: Path, first_step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        # A line without its end was being written when the run died.
-        if line.endswith("\n") and json.loads(line)["step"] < first_step:
-            kept.append(line)
+    # What stands behind the last end of line was being written when the run died. No splitlines: it also splits at
+    # U+2028 and the like, which may stand in a message.
+    for line in path.read_text(encoding="utf-8").split("\n")[:-1]:
+        if json.loads(line)["step"] < first_step:
+            kept.append(line + "\n")
     unfinished = path.with_name(path.name + ".part")
     unfinished.write_text("".join(kept), encoding="utf-8")
     unfinished.replace(path)
