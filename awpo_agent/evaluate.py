@@ -216,7 +216,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--temperature is {args.temperature}; expected 0 (greedy) or more")
     make_env = functools.partial(make_environment, args.env, {"split": args.split, "preset": args.preset})
     make_env().close()
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("episodes", total=args.episodes * args.tries)
         results = _play(args, make_env, functools.partial(progress.advance, task))
     report = summarise(results, args.tries)
