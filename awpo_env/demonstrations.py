@@ -33,6 +33,7 @@ def demonstrate(env: ToolUseEnv, rng: np.random.Generator, mistake_rate: float) 
         mistake_rate: In [0, 1].
     """
     info: Mapping[str, JSON] = {}
+    first_tools = list(env.transcript.tools)  # what is shown later stands in the conversation
     for turn in env.task.turns:
         for message in _spoiled_turn(env, turn, rng, mistake_rate):
             _, _, terminated, truncated, info = env.step(env.parser.format(message))
@@ -45,7 +46,7 @@ def demonstrate(env: ToolUseEnv, rng: np.random.Generator, mistake_rate: float) 
         "kind": transcript.task.kind,
         "success": outcome is not None and outcome.success,
         "messages": list(transcript.messages),
-        "tools": list(transcript.tools),
+        "tools": first_tools,
     }
 
 
@@ -164,12 +165,15 @@ def run(args: argparse.Namespace) -> int:
     unfinished = out.with_name(out.name + ".part")
     out.parent.mkdir(parents=True, exist_ok=True)
     num_solved = 0
-    with unfinished.open("w", encoding="utf-8") as file:
-        for number in range(args.episodes):
-            env.reset(seed=args.seed if number == 0 else None)
-            episode = demonstrate(env, rng, args.mistake_rate)
-            num_solved += episode["success"]
-            file.write(json.dumps(episode, ensure_ascii=False) + "\n")
-    unfinished.replace(out)
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            for number in range(args.episodes):
+                env.reset(seed=args.seed if number == 0 else None)
+                episode = demonstrate(env, rng, args.mistake_rate)
+                num_solved += episode["success"]
+                file.write(json.dumps(episode, ensure_ascii=False) + "\n")
+        unfinished.replace(out)
+    finally:
+        unfinished.unlink(missing_ok=True)
     print(f"wrote {args.episodes} episodes to {out}, {num_solved} of them solve their task", file=sys.stderr)
     return 0
