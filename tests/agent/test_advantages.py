@@ -1,5 +1,6 @@
 """Estimators: hand-computed groups, the laws every batch obeys, and the edge cases of the method's notes."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -112,7 +113,7 @@ def test_the_hard_gate_listens_to_the_judge_only_where_outcomes_are_equal():
 
 
 def test_the_mix_is_one_pooled_scale():
-    """Gate G1's identity, ``A = [2 (o - mu_o) + lambda (q - mu_q)] / (s_o + s_m)``, up to the constant beside each std."""
+    """Gate G1: ``A = [2 (o - mu_o) + lambda (q - mu_q)] / (s_o + s_m)``, up to the constant beside each deviation."""
     generator = torch.Generator().manual_seed(0)
     for _ in range(50):
         o, q = torch.rand(2, 1, 6, generator=generator, dtype=torch.float64)
@@ -140,6 +141,7 @@ def test_the_identity_is_exact_without_the_constant(monkeypatch):
 # ---- laws
 
 GROUP_VALUES = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 1.0]), st.floats(0, 1, allow_subnormal=False))
+MAYBE = st.booleans()
 GATE_NAMES = st.sampled_from(sorted(GATES))
 SWITCHES = st.builds(
     AWPOSwitches,
@@ -155,7 +157,7 @@ SWITCHES = st.builds(
 
 
 @st.composite
-def batches(draw, judged=st.booleans(), valid=st.booleans()):
+def batches(draw, judged=MAYBE, valid=MAYBE):
     """Lists of groups of outcomes and judge scores; None where there is none."""
     num_groups, size = draw(st.integers(1, 3)), draw(st.integers(1, 5))
 
@@ -296,7 +298,7 @@ def test_the_clip_never_widens_with_reliance(strength):
     switches = AWPOSwitches(clip_strength=strength)
     radii = [CLIPS["tighten"](0.2, reliance / 100, switches) for reliance in range(101)]
     assert radii[0] == 0.2
-    assert all(0 < later <= earlier for earlier, later in zip(radii, radii[1:], strict=False))
+    assert all(0 < later <= earlier for earlier, later in itertools.pairwise(radii))
     assert strength == 0 or radii[-1] == pytest.approx(0.2 / (1 + strength))
     assert CLIPS["fixed"](0.2, 1.0, switches) == 0.2
 
@@ -307,7 +309,7 @@ def test_a_louder_judge_tightens_the_clip_of_the_batch():
         for spread in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
     ]
     assert radii[0] == 0.2
-    assert all(later <= earlier for earlier, later in zip(radii, radii[1:], strict=False)) and radii[-1] < 0.2
+    assert all(later <= earlier for earlier, later in itertools.pairwise(radii)) and radii[-1] < 0.2
 
 
 # ---- edge cases

@@ -1,0 +1,174 @@
+"""What a run leaves behind: folders appear whole or not at all, records are cut back to the checkpoint."""
+
+import errno
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from awpo_agent.checkpoint import (
+    load_training_state,
+    newest_checkpoint,
+    prune,
+    save_checkpoint,
+    set_aside,
+    write_folder,
+)
+from awpo_agent.tracking import RunRecorder
+from awpo_env.errors import UsageError
+
+
+def contents(folder):
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def write(**files):
+    def write_into(folder):
+        for name, text in files.items():
+            (folder / name).write_text(text)
+
+    return write_into
+
+
+def test_a_folder_replaces_the_older_one(tmp_path):
+    folder = tmp_path / "deep" / "model"
+    write_folder(folder, write(a="1", b="2"))
+    write_folder(folder, write(a="3"))
+    assert contents(folder) == {"a": "3"}
+    assert names(folder.parent) == ["model"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), ValueError()])
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_writer_that_fails_halfway_changes_nothing(tmp_path, error, is_new):
+    folder = tmp_path / "model"
+    if not is_new:
+        write_folder(folder, write(a="old"))
+
+    def fail(unfinished):
+        (unfinished / "a").write_text("ne")
+        raise error
+
+    with pytest.raises(type(error)):
+        write_folder(folder, fail)
+    assert names(tmp_path) == ([] if is_new else ["model"])
+    assert is_new or contents(folder) == {"a": "old"}
+
+
+def test_a_folder_that_cannot_be_put_in_place_gives_way_to_the_old_one(tmp_path, monkeypatch):
+    folder = tmp_path / "model"
+    write_folder(folder, write(a="old"))
+    rename = Path.rename
+
+    def refuse_the_new_one(path, target):
+        if path.name.endswith(".part"):
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_the_new_one)
+    with pytest.raises(OSError, match="Input/output"):
+        write_folder(folder, write(a="new"))
+    assert names(tmp_path) == ["model"] and contents(folder) == {"a": "old"}
+
+
+def test_what_a_killed_process_left_is_no_obstacle(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.getpid", lambda: 4711)
+    (tmp_path / ".model.4711.part").mkdir()
+    (tmp_path / ".model.4711.part" / "junk").touch()
+    write_folder(tmp_path / "model", write(a="1"))
+    assert contents(tmp_path / "model") == {"a": "1"}
+
+
+def test_a_checkpoint_is_a_plain_hugging_face_folder(tmp_path, make_model, tokenizer):
+    model = make_model()
+    save_checkpoint(tmp_path / "checkpoint-3", model, tokenizer, {"step": 3, "learner": {"x": torch.ones(2)}})
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint-3")
+    again = AutoTokenizer.from_pretrained(tmp_path / "checkpoint-3")
+    ids = again.encode("Increase 12 by 3, then <think>divide</think>.")
+    assert ids == tokenizer.encode("Increase 12 by 3, then <think>divide</think>.")
+    assert (again.eos_token, again.chat_template) == (tokenizer.eos_token, tokenizer.chat_template)
+    with torch.no_grad():
+        assert torch.equal(loaded(torch.tensor([ids])).logits, model(torch.tensor([ids])).logits)
+
+
+def test_training_state_comes_back_with_the_weights(tmp_path, make_model, tokenizer):
+    model, other = make_model(0), make_model(1)
+    save_checkpoint(tmp_path / "checkpoint-3", model, tokenizer, {"step": 3, "learner": {"x": torch.ones(2)}})
+    state = load_training_state(tmp_path / "checkpoint-3", other)
+    assert state["step"] == 3 and torch.equal(state["learner"]["x"], torch.ones(2))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+    with pytest.raises(UsageError, match="is no checkpoint of a training run"):
+        load_training_state(tmp_path, other)
+
+
+def test_the_newest_checkpoint_is_the_one_of_the_highest_step(tmp_path):
+    for name in ("checkpoint-2", "checkpoint-10", "checkpoint-9", "checkpoint-x", ".checkpoint-99.1.part"):
+        (tmp_path / name).mkdir()
+    assert newest_checkpoint(tmp_path).name == "checkpoint-10"
+    prune(tmp_path, 2)
+    assert names(tmp_path) == [".checkpoint-99.1.part", "checkpoint-10", "checkpoint-9", "checkpoint-x"]
+    with pytest.raises(UsageError, match="there is no checkpoint"):
+        newest_checkpoint(tmp_path / "nowhere")
+
+
+def test_setting_aside_keeps_one_earlier_run(tmp_path):
+    folder = tmp_path / "checkpoints"
+    set_aside(folder)
+    for run in ("first", "second"):
+        folder.mkdir()
+        (folder / run).touch()
+        set_aside(folder)
+    assert names(tmp_path) == ["checkpoints.old"] and names(tmp_path / "checkpoints.old") == ["second"]
+
+
+# ---- records
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def record(folder, steps, first_step=0):
+    recorder = RunRecorder(folder, first_step)
+    for step in steps:
+        recorder.write(
+            {"step": step, "reward": step / 2}, [{"step": step, "n": n, "text": "\u00e9\u2028"} for n in (0, 1)]
+        )
+    recorder.close()
+
+
+def test_records_are_one_line_each(tmp_path):
+    record(tmp_path / "run", range(3))
+    assert lines(tmp_path / "run" / "metrics.jsonl") == [{"step": step, "reward": step / 2} for step in range(3)]
+    raw = (tmp_path / "run" / "episodes.jsonl").read_text(encoding="utf-8").split("\n")
+    assert [json.loads(line)["step"] for line in raw if line] == [0, 0, 1, 1, 2, 2]
+
+
+def test_resuming_cuts_back_to_the_checkpoint(tmp_path):
+    record(tmp_path, range(5))
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 1, "rew')  # the run died while writing
+    record(tmp_path, range(3, 6), first_step=3)
+    assert [line["step"] for line in lines(tmp_path / "metrics.jsonl")] == [0, 1, 2, 3, 4, 5]
+    raw = (tmp_path / "episodes.jsonl").read_text(encoding="utf-8").split("\n")
+    assert [json.loads(line)["step"] for line in raw if line] == [step for step in range(6) for _ in (0, 1)]
+    assert names(tmp_path) == ["episodes.jsonl", "metrics.jsonl"]
+
+
+def test_a_fresh_run_starts_with_empty_records(tmp_path):
+    record(tmp_path, range(3))
+    record(tmp_path, range(1))
+    assert [line["step"] for line in lines(tmp_path / "metrics.jsonl")] == [0]
+
+
+def test_a_step_is_on_disk_as_soon_as_it_is_written(tmp_path):
+    recorder = RunRecorder(tmp_path, 0)
+    recorder.write({"step": 0}, [{"step": 0}])
+    assert lines(tmp_path / "metrics.jsonl") == lines(tmp_path / "episodes.jsonl") == [{"step": 0}]
+    recorder.close()

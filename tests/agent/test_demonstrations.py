@@ -1,0 +1,89 @@
+"""Demonstrations: reference solutions that succeed, mistakes that do not, and files that appear whole."""
+
+import json
+
+import numpy as np
+import pytest
+
+from awpo_agent.cli import main
+from awpo_env import demonstrations
+from awpo_env.demonstrations import demonstrate
+from awpo_env.env import ToolUseEnv
+
+
+def export(path, *words):
+    assert main(["env", "export", "awpo/Calculator-v0", "--out", str(path), "--episodes", "40", *words]) == 0
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_without_mistakes_everything_succeeds(tmp_path, capsys):
+    episodes = export(tmp_path / "new" / "demos.jsonl")
+    assert len(episodes) == 40 and all(episode["success"] for episode in episodes)
+    assert "wrote 40 episodes" in capsys.readouterr().err
+    assert episodes[0].keys() == {"task_id", "kind", "success", "messages", "tools"}
+    assert {episode["task_id"].split("/")[0] for episode in episodes} == {"train"}
+    assert len({episode["task_id"] for episode in episodes}) == 40
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["demos.jsonl"]
+
+
+def test_mistakes_cost_success(tmp_path):
+    shares = [
+        np.mean([episode["success"] for episode in export(tmp_path / "demos.jsonl", "--mistake-rate", rate)])
+        for rate in ("0", "0.3", "1")
+    ]
+    assert shares[0] == 1.0 > shares[1] > shares[2] and shares[2] < 0.2
+
+
+def test_equal_seeds_give_equal_files(tmp_path):
+    words = ("--mistake-rate", "0.3", "--seed", "5")
+    for name in ("a", "b"):
+        export(tmp_path / name, *words)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    export(tmp_path / "c", "--mistake-rate", "0.3", "--seed", "6")
+    assert (tmp_path / "a").read_bytes() != (tmp_path / "c").read_bytes()
+
+
+def test_mistakes_do_not_change_which_tasks_are_drawn(tmp_path):
+    plain, spoiled = export(tmp_path / "a"), export(tmp_path / "b", "--mistake-rate", "1")
+    assert [episode["task_id"] for episode in plain] == [episode["task_id"] for episode in spoiled]
+
+
+@pytest.mark.parametrize("suite", ["calculator", "meetings", "retail"])
+def test_every_suite_can_be_demonstrated_badly(suite):
+    env, rng = ToolUseEnv(suite), np.random.default_rng(0)
+    for seed in range(40):
+        env.reset(seed=seed)
+        episode = demonstrate(env, rng, 0.7)
+        assert json.loads(json.dumps(episode)) == episode
+        assert [message["role"] for message in episode["messages"][:2]] == ["system", "user"]
+
+
+def test_a_failure_leaves_the_older_file_alone(tmp_path, monkeypatch):
+    path = tmp_path / "demos.jsonl"
+    export(path)
+    before, count = path.read_bytes(), iter(range(100))
+
+    def fail_at_ten(env, rng, rate):
+        if next(count) == 10:
+            raise OSError("No space left on device")
+        return demonstrate(env, rng, rate)
+
+    monkeypatch.setattr(demonstrations, "demonstrate", fail_at_ten)
+    with pytest.raises(OSError, match="No space"):
+        export(path)
+    assert path.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["demos.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["--mistake-rate", "1.5"], "--mistake-rate is 1.5; expected a probability"),
+        (["--mistake-rate", "nan"], "--mistake-rate is nan"),
+        (["--episodes", "0"], "--episodes is 0; expected at least 1"),
+    ],
+)
+def test_impossible_wishes_are_refused(tmp_path, capsys, words, problem):
+    assert main(["env", "export", "awpo/Calculator-v0", "--out", str(tmp_path / "x"), *words]) == 2
+    assert problem in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,171 @@
+"""Log-probabilities and the clipped surrogate: against plain forwards, by hand, and blind to what was not sampled."""
+
+import math
+
+import pytest
+import torch
+
+from awpo_agent.batching import make_batch, micro_batches
+from awpo_agent.losses import clipped_surrogate, sampled_logprobs
+from awpo_agent.types import Rollout
+
+
+@pytest.fixture
+def rollouts():
+    """Seven episodes of random ids in which the prompt and some later stretches are the environment's."""
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for length in (9, 14, 5, 30, 14, 22, 7):
+        ids = torch.randint(0, 300, (length,), generator=generator)
+        is_sampled = torch.rand(length, generator=generator) < 0.5
+        is_sampled[:3] = False
+        is_sampled[3] = True
+        logprobs = torch.where(is_sampled, -5.0 - 2.0 * torch.rand(length, generator=generator), 0.0)
+        made.append(
+            Rollout(tuple(ids.tolist()), tuple(is_sampled.tolist()), tuple(logprobs.tolist()), 3, None, None, None)
+        )
+    return made
+
+
+ADVANTAGES = torch.tensor([1.0, -0.5, 2.0, -1.5, 0.7, 0.3, -0.2])
+
+
+def surrogate(model, batch, num_tokens, epsilon=0.2):
+    logprobs_N, _ = sampled_logprobs(model, batch.ids_BT, batch.is_sampled_BT, 1.0)
+    old_N = batch.old_logprobs_BT.to(logprobs_N.dtype)[batch.is_sampled_BT]
+    advantages_N = batch.advantages_B.to(logprobs_N.dtype)[:, None].expand_as(batch.is_sampled_BT)[batch.is_sampled_BT]
+    return clipped_surrogate(logprobs_N, old_N, advantages_N, num_tokens, epsilon)[0]
+
+
+def whole_batch(rollouts):
+    return make_batch(rollouts, ADVANTAGES, torch.ones(len(rollouts), dtype=torch.bool))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_logprobs_are_those_of_a_plain_forward(make_model, rollouts, temperature):
+    model, batch = make_model(), whole_batch(rollouts)
+    logprobs_N, entropy_N = sampled_logprobs(model, batch.ids_BT, batch.is_sampled_BT, temperature)
+    want, entropies = [], []
+    for rollout in rollouts:
+        with torch.no_grad():
+            rows = torch.log_softmax(model(torch.tensor([rollout.ids])).logits[0] / temperature, dim=-1)
+        for position, sampled in enumerate(rollout.is_sampled):
+            if sampled:
+                want.append(rows[position - 1, rollout.ids[position]])
+                entropies.append(-(rows[position - 1].exp() * rows[position - 1]).sum())
+    assert torch.allclose(logprobs_N, torch.stack(want), rtol=0, atol=1e-5)
+    assert torch.allclose(entropy_N, torch.stack(entropies), rtol=0, atol=1e-5)
+    assert not entropy_N.requires_grad
+
+
+def test_half_precision_is_scored_in_single_and_double_in_double(make_model, rollouts):
+    batch = whole_batch(rollouts)
+    for dtype, want in (
+        (torch.bfloat16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ):
+        model = make_model().to(dtype)
+        assert sampled_logprobs(model, batch.ids_BT, batch.is_sampled_BT, 1.0)[0].dtype == want
+
+
+def test_the_surrogate_by_hand():
+    # Ratios 1.5, 1.1, 0.5 with advantages 2, -1, 1 and radius 0.2: min(3, 2.4), min(-1.1, -1.1), min(0.5, 0.8).
+    ratios = torch.tensor([1.5, 1.1, 0.5], dtype=torch.float64)
+    loss, sums = clipped_surrogate(
+        ratios.log(), torch.zeros(3).double(), torch.tensor([2.0, -1.0, 1.0]).double(), 10, 0.2
+    )
+    assert loss.item() == pytest.approx(-(2.4 - 1.1 + 0.5) / 10, abs=1e-12)
+    assert sums["clip_ratio"].item() == 1
+    logs = [math.log(ratio) for ratio in (1.5, 1.1, 0.5)]
+    assert sums["approx_kl"].item() == pytest.approx(0.5 - logs[0] + 0.1 - logs[1] - 0.5 - logs[2], abs=1e-12)
+    assert sums["logprob_gap"].item() == pytest.approx(logs[0] + logs[1] - logs[2], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "is_clipped"),
+    [(1.3, 1.0, True), (0.7, 1.0, False), (1.1, 1.0, False), (1.3, -1.0, False), (0.7, -1.0, True), (0.9, -1.0, False)],
+)
+def test_the_clip_stops_each_sign_on_its_own_side(ratio, advantage, is_clipped):
+    logprobs_N = torch.tensor([math.log(ratio)], dtype=torch.float64, requires_grad=True)
+    loss, sums = clipped_surrogate(logprobs_N, torch.zeros(1).double(), torch.tensor([advantage]).double(), 4, 0.2)
+    loss.backward()
+    # d/dlogp of -r A / n is -r A / n; where the clip holds, exactly nothing.
+    assert logprobs_N.grad.item() == (0.0 if is_clipped else pytest.approx(-ratio * advantage / 4, abs=1e-12))
+    assert sums["clip_ratio"].item() == is_clipped
+
+
+def test_at_ratio_one_the_gradient_is_the_policy_gradient(make_model, rollouts):
+    batch, gradients = whole_batch(rollouts), []
+    for kind in ("surrogate", "plain"):
+        model = make_model().double()
+        logprobs_N, _ = sampled_logprobs(model, batch.ids_BT, batch.is_sampled_BT, 1.0)
+        advantages_N = ADVANTAGES.double()[:, None].expand_as(batch.is_sampled_BT)[batch.is_sampled_BT]
+        if kind == "surrogate":
+            loss, _ = clipped_surrogate(logprobs_N, logprobs_N.detach(), advantages_N, 50, 0.2)
+        else:
+            loss = -(advantages_N * logprobs_N).sum() / 50
+        loss.backward()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+    for one, other in zip(*gradients, strict=True):
+        assert torch.allclose(one, other, rtol=0, atol=1e-12)
+    assert any(gradient.abs().max() > 1e-3 for gradient in gradients[0])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-10)])
+def test_padding_and_micro_batches_change_nothing(make_model, rollouts, dtype, tolerance):
+    batch = whole_batch(rollouts)
+    num_tokens = float(batch.is_sampled_BT.sum())
+
+    def gradient(parts):
+        model = make_model().to(dtype)
+        total = 0.0
+        for part in parts:
+            loss = surrogate(model, part, num_tokens)
+            loss.backward()
+            total += loss.item()
+        return total, [parameter.grad for parameter in model.parameters()]
+
+    # One at a time there is no padding at all; the whole batch is padded to the longest, and once far beyond it.
+    alone = [make_batch([rollouts[row]], ADVANTAGES[[row]], torch.tensor([True])) for row in range(len(rollouts))]
+    padded = make_batch(
+        [*rollouts, Rollout((0,) * 90, (False,) * 90, (0.0,) * 90, 90, None, None, None)],
+        torch.cat([ADVANTAGES, torch.zeros(1)]),
+        torch.ones(8, dtype=torch.bool),
+    )
+    want_loss, want = gradient(alone)
+    ways = {size: [batch.rows(part) for part in micro_batches(rollouts, range(7), size)] for size in (1, 2, 3, 7)}
+    for parts in [*ways.values(), [batch], [padded]]:
+        loss, got = gradient(parts)
+        assert loss == pytest.approx(want_loss, abs=tolerance)
+        for one, other in zip(got, want, strict=True):
+            assert torch.allclose(one, other, rtol=0, atol=tolerance)
+
+
+def test_only_positions_before_sampled_tokens_get_gradient(make_model, rollouts):
+    model, batch = make_model(), whole_batch(rollouts)
+    kept = []
+
+    def keep(decoder, inputs, output):
+        output.last_hidden_state.retain_grad()
+        kept.append(output.last_hidden_state)
+
+    model.get_decoder().register_forward_hook(keep)
+    surrogate(model, batch, 10.0, epsilon=100.0).backward()
+    gradient_BT = kept[0].grad.abs().amax(dim=-1)
+    predicts_BT = batch.is_sampled_BT[:, 1:]
+    assert (gradient_BT[~predicts_BT] == 0).all()
+    assert (gradient_BT[predicts_BT] > 0).all()
+
+
+def test_what_was_not_sampled_is_never_read(make_model, rollouts):
+    model, batch = make_model(), whole_batch(rollouts)
+    want = surrogate(model, batch, 10.0)
+    batch.old_logprobs_BT[~batch.is_sampled_BT] = torch.nan
+    last_T = batch.is_sampled_BT.float().cumsum(dim=1) == batch.is_sampled_BT.sum(dim=1, keepdim=True)
+    batch.ids_BT[last_T & ~batch.is_sampled_BT] = 299  # padding, and what the environment said last
+    assert torch.equal(surrogate(model, batch, 10.0), want)
+    # The other way round: a sampled token that changes does change the loss.
+    row, position = batch.is_sampled_BT.nonzero()[5]
+    batch.ids_BT[row, position] += 1
+    assert not torch.equal(surrogate(model, batch, 10.0), want)

@@ -1,0 +1,134 @@
+"""Numbers and records of a step, from rollouts written by hand."""
+
+import json
+
+import pytest
+import torch
+
+from awpo_agent.advantages import Advantages, awpo, grpo
+from awpo_agent.metrics import advantage_metrics, episode_record, reward_tensors, rollout_metrics
+from awpo_agent.types import Rollout
+from awpo_env.types import EpisodeStatus, Outcome, Score, Task, Transcript
+
+
+def rollout(value=None, score=None, *, sampled=2, results=(), status=EpisodeStatus.COMPLETED, low=0.0, high=1.0):
+    """An episode of three prompt tokens and `sampled` sampled ones; None is a broken environment or no judge."""
+    messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    messages += [{"role": "tool", "tool_call_id": "call_0", "name": "add", "content": content} for content in results]
+    outcome = None if value is None else Outcome(value, low, high, value == high, {"success": float(value == high)})
+    return Rollout(
+        ids=tuple(range(3 + sampled)),
+        is_sampled=(False,) * 3 + (True,) * sampled,
+        logprobs=(0.0,) * 3 + (-1.0,) * sampled,
+        num_prompt_tokens=3,
+        transcript=Transcript(Task("t/0", "one", {}, ()), tuple(messages), (), status),
+        outcome=outcome,
+        reasoning=score if score is None or isinstance(score, Score) else Score(score),
+        info={"task_id": "t/0", "kind": "one", "status": str(status)},
+    )
+
+
+FOUR = [
+    rollout(1.0, 0.5, sampled=4, results=['{"result": 1}', '{"error": {"code": "tool_error", "message": "no"}}']),
+    rollout(0.0, Score.missing("timed out"), results=['{"errors": 0}']),
+    rollout(None, 0.9, status=EpisodeStatus.ENVIRONMENT_ERROR),
+    rollout(0.0, 0.7, status=EpisodeStatus.MAX_TOKENS),
+]
+
+
+def test_rollout_metrics_by_hand():
+    got = rollout_metrics(FOUR, 2)
+    assert got == {
+        "num_tokens": 7 + 5 + 5 + 5,
+        "completions/mean_length": 2.5,
+        "completions/max_length": 4.0,
+        "tools/call_frequency": 3 / 4,
+        "tools/failure_frequency": pytest.approx(1 / 3),
+        "env/stop/completed": 0.5,
+        "env/stop/environment_error": 0.25,
+        "env/stop/max_tokens": 0.25,
+        "reward": pytest.approx(1 / 3),
+        "reward_std": pytest.approx(((4 / 9 + 1 / 9 + 1 / 9) / 3) ** 0.5),
+        "success_rate": pytest.approx(1 / 3),
+        "frac_reward_zero_std": 0.5,
+        "judge/mean": pytest.approx(0.7),
+        "judge/std": pytest.approx((0.08 / 3) ** 0.5),
+        "judge/missing_rate": 0.25,
+    }
+
+
+def test_what_does_not_exist_is_left_out():
+    got = rollout_metrics([rollout(None), rollout(None)], 2)
+    assert not {"reward", "success_rate", "judge/mean", "judge/missing_rate"} & got.keys()
+    assert rollout_metrics([rollout(0.0, Score.missing("x"))] * 2, 2)["judge/missing_rate"] == 1.0
+
+
+def test_advantage_metrics_by_hand():
+    advantages = Advantages(
+        torch.tensor([[1.0, -1.0], [0.0, 0.0]]),
+        torch.tensor([[True, True], [True, False]]),
+        0.15,
+        torch.tensor([0.5, 0.0]),
+        torch.tensor([1.5, 1.0]),
+    )
+    assert advantage_metrics(advantages) == {
+        "awpo/gate_mean": 0.25,
+        "awpo/difficulty_mean": 1.25,
+        "awpo/clip_eps": 0.15,
+        "awpo/frac_with_signal": 0.5,
+        "awpo/advantage_std": pytest.approx((2 / 3) ** 0.5),
+    }
+
+
+def test_an_episode_record_has_everything():
+    tensors = reward_tensors(FOUR, 2)
+    advantages = awpo(**tensors, epsilon=0.2)
+    record = episode_record(FOUR[0], 7, 0, advantages, 0)
+    assert json.loads(json.dumps(record)) == record
+    assert {name: record[name] for name in ("step", "group", "task_id", "kind", "status")} == {
+        "step": 7,
+        "group": 0,
+        "task_id": "t/0",
+        "kind": "one",
+        "status": "completed",
+    }
+    assert record["messages"] == list(FOUR[0].transcript.messages)
+    assert (record["num_tokens"], record["num_sampled_tokens"]) == (7, 4)
+    assert record["outcome"] == {"value": 1.0, "success": True} | {"success": 1.0}
+    assert record["reasoning"] == {"value": 0.5, "reason": "", "parts": {}}
+    assert record["gate"] == float(advantages.gate_P[0]) and record["difficulty"] == 1.5
+    assert record["advantage"] == float(advantages.advantages_PG[0, 0]) != 0.0
+    assert record["trains"] is True
+    missing = episode_record(FOUR[1], 7, 0, advantages, 1)
+    assert missing["reasoning"] == {"value": None, "reason": "timed out", "parts": {}}
+    assert missing["advantage"] == float(advantages.advantages_PG[0, 1])
+    broken = episode_record(FOUR[2], 7, 1, advantages, 0)
+    assert (broken["outcome"], broken["advantage"], broken["trains"]) == (None, 0.0, False)
+    assert episode_record(rollout(0.0), 7, 0, advantages, 0)["reasoning"] is None
+
+
+def test_reward_tensors_by_hand():
+    got = reward_tensors([*FOUR, rollout(2.0, low=-3.0, high=4.0), rollout(None), rollout(None), rollout(None)], 2)
+    assert got["outcome_PG"].tolist() == [[1, 0], [0, 0], [2, 0], [0, 0]]
+    assert got["outcome_valid_PG"].tolist() == [[True, True], [False, True], [True, False], [False, False]]
+    # The range is that of the task, taken from whoever has an outcome; a group without any gets a harmless one.
+    assert got["outcome_range_P2"].tolist() == [[0, 1], [0, 1], [-3, 4], [0, 1]]
+    assert got["reasoning_PG"].tolist() == [[0.5, 0], [0.9, 0.7], [0, 0], [0, 0]]
+    assert got["reasoning_valid_PG"].tolist() == [[True, False], [True, True], [False, False], [False, False]]
+    assert got["outcome_PG"].dtype == got["outcome_range_P2"].dtype == got["reasoning_PG"].dtype == torch.float64
+
+
+def test_a_score_of_zero_is_a_score():
+    got = reward_tensors([rollout(0.0, 0.0), rollout(0.0, Score.missing("x"))], 2)
+    assert got["reasoning_valid_PG"].tolist() == [[True, False]]
+
+
+@pytest.mark.parametrize("estimator", [grpo, awpo])
+def test_broken_episodes_of_a_group_are_never_read(estimator):
+    # The broken member has a range of its own nowhere: were its 0 read, it would be the worst of the group.
+    good = [rollout(3.0, 0.8, low=2.0, high=4.0), rollout(3.5, 0.2, low=2.0, high=4.0)]
+    with_broken = estimator(**reward_tensors([rollout(None, 1.0), *good], 3), epsilon=0.2)
+    without = estimator(**reward_tensors(good, 2), epsilon=0.2)
+    assert torch.allclose(with_broken.advantages_PG[0, 1:], without.advantages_PG[0], rtol=0, atol=1e-12)
+    assert with_broken.advantages_PG[0, 0] == 0.0 and not with_broken.trains_PG[0, 0]
+    assert with_broken.clip_epsilon == pytest.approx(without.clip_epsilon, abs=1e-12)

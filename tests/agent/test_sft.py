@@ -1,0 +1,126 @@
+"""Supervised training: demonstrations as the ids a rollout records, equal runs, and the command from scratch."""
+
+import asyncio
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from awpo_agent import sft
+from awpo_agent.cli import main
+from awpo_agent.engines.scripted import ScriptedEngine
+from awpo_agent.rollout import EpisodeKey, RolloutLimits, run_episode
+from awpo_agent.sft import SFTConfig, encode_episode, train
+from awpo_env.demonstrations import demonstrate
+from awpo_env.env import ToolUseEnv
+from awpo_env.errors import UsageError
+
+TINY = {
+    "vocabulary_size": 320,
+    "hidden_size": 32,
+    "num_layers": 1,
+    "num_heads": 2,
+    "intermediate_size": 32,
+    "max_length": 800,
+    "steps": 5,
+    "batch_size": 4,
+    "window_steps": 2,
+    "warmup_steps": 2,
+    "template_options": {"compact_tools": True},
+}
+
+
+@pytest.fixture(scope="module")
+def demos(tmp_path_factory):
+    path = tmp_path_factory.mktemp("demos") / "demos.jsonl"
+    words = ["awpo/Calculator-v0", "--out", str(path), "--episodes", "30", "--mistake-rate", "0.2"]
+    assert main(["env", "export", *words]) == 0
+    return path
+
+
+@pytest.mark.parametrize("suite", ["calculator", "meetings", "retail"])
+@pytest.mark.parametrize("mistake_rate", [0.0, 0.5])
+def test_a_demonstration_is_what_a_rollout_of_its_words_records(chat, suite, mistake_rate):
+    rng = np.random.default_rng(0)
+    for seed in range(8):
+        env = ToolUseEnv(suite)
+        env.reset(seed=seed)
+        written, step = [], env.step
+
+        def keep(text, written=written, step=step):
+            written.append(text)
+            return step(text)
+
+        env.step = keep
+        episode = demonstrate(env, rng, mistake_rate)
+        del env.step
+        if env.transcript.status != "completed":
+            continue
+        engine = ScriptedEngine([chat.assistant(text) for text in written])
+        key = EpisodeKey(0, 0, 0, seed)
+        rollout = asyncio.run(run_episode(ToolUseEnv(suite), engine, chat, key, RolloutLimits(100_000, 10_000)))
+        assert rollout.transcript.messages == tuple(episode["messages"])
+        # The tools of the first prompt are those on show at the start, as the environment declares them.
+        assert encode_episode(chat, episode) == list(rollout.ids)
+
+
+def test_two_runs_are_equal_byte_for_byte(tmp_path, demos):
+    for name in ("a", "b", "c"):
+        train(SFTConfig([str(demos)], str(tmp_path / name), **TINY, seed=int(name == "c")))
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("a", "b", "c")]
+    assert weights[0] == weights[1] != weights[2]
+
+
+def test_the_command_makes_a_model_from_scratch(tmp_path, demos, capsys):
+    out = tmp_path / "model"
+    flags = [f"--{name}={json.dumps(value)}" for name, value in TINY.items()]
+    assert main(["sft", "--data", json.dumps([str(demos)]), "--output_dir", str(out), *flags]) == 0
+    assert "30 demonstrations" in capsys.readouterr().err
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(out), AutoTokenizer.from_pretrained(out)
+    assert (model.config.hidden_size, model.config.num_hidden_layers) == (32, 1)
+    assert model.config.vocab_size == len(tokenizer) == 320
+    again = tmp_path / "again"
+    assert (
+        main(["sft", "--data", json.dumps([str(demos)]), "--output_dir", str(again), "--model", str(out), *flags]) == 0
+    )
+    assert (again / "model.safetensors").read_bytes() != (out / "model.safetensors").read_bytes()
+
+
+def test_training_lowers_the_loss(tmp_path, demos, monkeypatch):
+    losses, backward = [], sft._backward
+    monkeypatch.setattr(sft, "_backward", lambda *args: losses.append(backward(*args)) or losses[-1])
+    train(SFTConfig([str(demos)], str(tmp_path / "model"), **{**TINY, "steps": 25, "window_steps": 0}))
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_loss_is_the_mean_over_all_tokens_however_it_is_split(make_model, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    sequences = [torch.randint(0, 300, (n,), generator=generator).tolist() for n in (5, 12, 3, 8, 8)]
+    model = make_model().double()
+    plain = [
+        torch.nn.functional.cross_entropy(
+            model(torch.tensor([ids[:-1]])).logits[0], torch.tensor(ids[1:]), reduction="sum"
+        )
+        for ids in sequences
+    ]
+    want = sum(plain) / sum(len(ids) - 1 for ids in sequences)
+    want.backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    for rows in (1, 2, 100):
+        monkeypatch.setattr(sft, "_ROWS", rows)
+        model.zero_grad()
+        assert sft._backward(model, sequences) == pytest.approx(want.item(), abs=1e-12)
+        for got, gradient in zip(model.parameters(), gradients, strict=True):
+            assert torch.allclose(got.grad, gradient, rtol=0, atol=1e-12)
+
+
+def test_mistakes_are_told(tmp_path, demos, capsys):
+    with pytest.raises(UsageError, match="does not exist; write one with 'awpo env export'"):
+        train(SFTConfig(["nowhere.jsonl"], str(tmp_path / "model"), **TINY))
+    with pytest.raises(UsageError, match="no demonstration fits into max_length 10"):
+        train(SFTConfig([str(demos)], str(tmp_path / "model"), **{**TINY, "max_length": 10}))
+    assert not (tmp_path / "model").exists()
+    assert main(["sft", "--data", "[x]", "--output_dir", "y", "--step", "3"]) == 2
+    assert "Did you mean 'steps'?" in capsys.readouterr().err
