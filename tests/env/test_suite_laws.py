@@ -19,12 +19,9 @@ from awpo_env.types import JSON, AssistantMessage, Outcome, Task, ToolCall
 
 PARSER = get_parser("hermes")
 PLACES = [(name, preset, split) for name in BUILT_IN for preset in load_suite(name).presets for split in SPLITS]
-MOST_LUCK = {
-    "calculator": 0.02,
-    "retail": 0.02,
-    "meetings": 0.15,
-}  # decline(reason) is one call with one of few reasons
+MOST_LUCK = 0.02
 NUM_RANDOM_MESSAGES = 6
+NUM_RANDOM_EPISODES = 5
 
 each_place = pytest.mark.parametrize("place", PLACES, ids="-".join)
 HEAVY = pytest.param(1000, marks=pytest.mark.heavy)
@@ -105,15 +102,6 @@ def test_the_reference_solves_every_task_and_spoils_none(env: ToolUseEnv, place:
         assert json.dumps(env.task.to_json()) == before, f"the backend changed the state of {task.id}"
 
 
-def assert_is_luck(place: Place, num_tasks: int, rate: float, attempt: Callable[[Task], Outcome]) -> None:
-    """No kind of task is solved more often than `rate`, one stroke of luck set aside."""
-    solved, tried = Counter[str](), Counter[str]()
-    for task in tasks_of(place, num_tasks):
-        solved[task.kind] += attempt(task).success
-        tried[task.kind] += 1
-    assert all(solved[kind] <= 1 + rate * tried[kind] for kind in tried), (solved, tried)
-
-
 @each_place
 @each_size
 def test_doing_nothing_solves_nothing(env: ToolUseEnv, place: Place, num_tasks: int) -> None:
@@ -131,7 +119,12 @@ def test_random_calls_solve_nothing(env: ToolUseEnv, place: Place, num_tasks: in
             yield from (env.action_space.sample() for _ in range(NUM_RANDOM_MESSAGES // len(task.turns)))
             yield ""
 
-    assert_is_luck(place, num_tasks, MOST_LUCK[place[0]], lambda task: play(env, task, texts(task)))
+    solved, tried = Counter[str](), Counter[str]()
+    for task in tasks_of(place, num_tasks):
+        for _ in range(NUM_RANDOM_EPISODES):
+            solved[task.kind] += play(env, task, texts(task)).success
+            tried[task.kind] += 1
+    assert all(solved[kind] <= MOST_LUCK * tried[kind] for kind in tried), (solved, tried)
 
 
 @each_place

@@ -206,9 +206,12 @@ def test_added_person_must_be_free_and_at_work(calendar):
 
 
 def test_declining_is_recorded_in_order(calendar):
-    calendar.decline("too_long")
-    calendar.decline("not_organiser")
-    assert calendar.snapshot()["declined"] == ["too_long", "not_organiser"]
+    assert calendar.decline("Budget review", "too_long") == {"declined": "too_long", "meeting": "Budget review"}
+    calendar.decline("M300", "not_organiser")
+    assert calendar.snapshot()["declined"] == [
+        {"meeting": "Budget review", "reason": "too_long"},
+        {"meeting": "M300", "reason": "not_organiser"},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +250,7 @@ def test_transaction_undoes_everything_when_it_fails(calendar):
     with pytest.raises(KeyError), calendar.transaction():
         book(calendar, "2025-03-11 09:00")
         calendar.move_event("M300", "2025-03-11 09:30")
-        calendar.decline("too_long")
+        calendar.decline("Budget review", "too_long")
         calendar.cancel_event("M301")
         raise KeyError
     assert json.dumps(calendar.snapshot()) == before
@@ -266,7 +269,7 @@ def test_snapshot_and_results_share_nothing_with_the_calendar(calendar):
 def test_restore_brings_a_snapshot_back(calendar):
     before = calendar.snapshot()
     book(calendar, "2025-03-11 09:00")
-    calendar.decline("too_long")
+    calendar.decline("Budget review", "too_long")
     after = calendar.snapshot()
     calendar.restore(before)
     assert calendar.snapshot() == before != after
@@ -344,6 +347,7 @@ def other_values(task, call, name):
         "start": lambda: [f"{value[:10]} {hour:02}:{minute:02}" for hour in range(24) for minute in range(0, 60, 15)],
         "minutes": lambda: range(15, 135, 15),
         "event_id": lambda: [event["id"] for event in task.state["events"]] + [f"M{task.state['next_id']}"],
+        "meeting": lambda: [event[key] for event in task.state["events"] for key in ("id", "title")] + ["Another"],
         "reason": lambda: SUITE.tools.parameters("decline")["properties"]["reason"]["enum"],
     }[name]()
 
@@ -380,7 +384,8 @@ def test_only_what_the_rules_forbid_is_declined(tasks):
     reasons = SUITE.tools.parameters("decline")["properties"]["reason"]["enum"]
     declined = {}
     for task in tasks["train", "full"]:
-        declined.setdefault(task.kind, set()).add(tuple(goal_state(SUITE.backend, task)["declined"]))
+        reached = goal_state(SUITE.backend, task)["declined"]
+        declined.setdefault(task.kind, set()).add(tuple(each["reason"] for each in reached))
     assert declined == {kind: {(kind,) if kind in reasons else ()} for kind in SUITE.kinds}
 
 

@@ -45,8 +45,8 @@ def minutes_between(start: str, end: str) -> int:
 class Backend:
     """One calendar; ``tools.json`` says what each tool does.
 
-    State: people, meetings by number, the next number, and the reasons of declined requests. A moved meeting remembers
-    where it was, so that no earlier start is forgotten.
+    State: people, meetings by number, the next number, and what was declined for which reason. A moved meeting
+    remembers where it was, so that no earlier start is forgotten.
     """
 
     def __init__(self, state: JSON) -> None:
@@ -57,7 +57,7 @@ class Backend:
         self._people = {person["handle"]: dict(person) for person in snapshot["people"]}
         self._events = {event["id"]: _copy(event) for event in snapshot["events"]}
         self._next_id: int = snapshot["next_id"]
-        self._declined: tuple[str, ...] = tuple(snapshot["declined"])
+        self._declined = tuple((each["meeting"], each["reason"]) for each in snapshot["declined"])
 
     def snapshot(self) -> JSON:
         """Return the complete state; people keep their order, meetings are ordered by number."""
@@ -65,7 +65,7 @@ class Backend:
             "people": [dict(person) for person in self._people.values()],
             "events": [_copy(self._events[event_id]) for event_id in sorted(self._events)],
             "next_id": self._next_id,
-            "declined": list(self._declined),
+            "declined": [{"meeting": meeting, "reason": reason} for meeting, reason in self._declined],
         }
 
     @contextmanager
@@ -146,9 +146,9 @@ class Backend:
         self._check_possible(larger)
         return self._store(larger)
 
-    def decline(self, reason: str) -> JSON:
-        self._declined = (*self._declined, reason)
-        return {"declined": reason}
+    def decline(self, meeting: str, reason: str) -> JSON:
+        self._declined = (*self._declined, (meeting, reason))
+        return {"declined": reason, "meeting": meeting}
 
     def _person(self, handle: str) -> dict[str, str]:
         if handle not in self._people:

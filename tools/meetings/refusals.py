@@ -12,9 +12,12 @@ from .steps import find, locate, named
 NEVER_ALLOWED_MINUTES = (150, 180, 210, 240)
 
 
-def refuse(scene: Scene, grounds: str, reason: str, told: str) -> None:
-    """Decline and say why."""
-    scene.act(f"{grounds}, so I call decline with {reason}.", ToolCall("decline", {"reason": reason}))
+def refuse(scene: Scene, meeting: str, grounds: str, reason: str, told: str) -> None:
+    """Decline what is asked about a meeting (its number, or the title of a new one) and say why."""
+    scene.act(
+        f"{grounds}, so I call decline for {meeting} with {reason}.",
+        ToolCall("decline", {"meeting": meeting, "reason": reason}),
+    )
     scene.tell(
         f"decline recorded {reason}; nothing else may change, so I tell the user why.", f"I cannot do that: {told}"
     )
@@ -36,7 +39,7 @@ def not_organiser(scene: Scene) -> None:
     scene.says(f"I am {scene.user['name']}. {wish}")
     tool = locate(scene, event, by_number)
     grounds = f"{tool} shows {organiser['handle']} as organiser of {event['id']}, who is not the user"
-    refuse(scene, grounds, "not_organiser", f"only {organiser['name']}, the organiser, may change it.")
+    refuse(scene, event["id"], grounds, "not_organiser", f"only {organiser['name']}, the organiser, may change it.")
 
 
 def too_long(scene: Scene) -> None:
@@ -44,7 +47,7 @@ def too_long(scene: Scene) -> None:
     booking = new_booking(scene)._replace(minutes=scene.pick(NEVER_ALLOWED_MINUTES))
     scene.says(request(scene, booking))
     grounds = f"The user wants {booking.minutes} minutes, but the rules allow 120 at most"
-    refuse(scene, grounds, "too_long", "a meeting lasts at most 120 minutes.")
+    refuse(scene, booking.title, grounds, "too_long", "a meeting lasts at most 120 minutes.")
 
 
 def outside_working_hours(scene: Scene) -> None:
@@ -65,7 +68,8 @@ def outside_working_hours(scene: Scene) -> None:
         ToolCall("convert_time", {"time": said, "from_offset": offset, "to_offset": there}),
     )
     grounds = f"convert_time gave {result['time']} for {guest['name']}, outside working hours {guest['working_hours']}"
-    refuse(scene, grounds, "outside_working_hours", f"it would start at {result['time']} for {guest['name']}.")
+    told = f"it would start at {result['time']} for {guest['name']}."
+    refuse(scene, booking.title, grounds, "outside_working_hours", told)
 
 
 def no_free_slot(scene: Scene) -> None:
@@ -81,13 +85,15 @@ def no_free_slot(scene: Scene) -> None:
     try_booking(scene, booking)
     find_spans(scene, booking)
     grounds = f"find_free_slot gave no start after {booking.start} UTC for {booking.minutes} minutes"
-    refuse(scene, grounds, "no_free_slot", "there is no later time on that day at which everybody is free.")
+    told = "there is no later time on that day at which everybody is free."
+    refuse(scene, booking.title, grounds, "no_free_slot", told)
 
 
 def unknown_person(scene: Scene) -> None:
     """Somebody is not in the calendar."""
     stranger = scene.stranger()
-    scene.says(request(scene, new_booking(scene), names=stranger))
+    booking = new_booking(scene)
+    scene.says(request(scene, booking, names=stranger))
     find(scene, scene.user["name"], stranger)
     grounds = f"find_person gave nobody for {stranger}, whom the user wants to meet"
-    refuse(scene, grounds, "unknown_person", f"{stranger} is not in the calendar.")
+    refuse(scene, booking.title, grounds, "unknown_person", f"{stranger} is not in the calendar.")
