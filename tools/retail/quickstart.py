@@ -166,7 +166,7 @@ def _open(world: World, script: Script, messages: tuple[str, ...], product: str,
     script.user(world.pick(messages).format(email=email, product=product, **words))
     script.call(f"Need the customer id for {email}, so call find_customer.", "find_customer", email=email)
     script.call(
-        f"The customer is {customer_id}, so call list_orders to find the {product}.",
+        f"The customer is {customer_id}, so call list_orders for the orders of {customer_id}.",
         "list_orders",
         customer_id=customer_id,
     )
