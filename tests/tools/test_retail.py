@@ -625,7 +625,7 @@ def test_a_closed_backend_hands_on_nothing() -> None:
 def test_a_backend_closed_during_a_call_is_not_used_again() -> None:
     backend = Backend({})
     database = backend._database
-    database.execute("BEGIN")
+    backend._is_calling = True
     backend.close()
     assert Backend({})._database is not database
     with pytest.raises(sqlite3.ProgrammingError):

@@ -40,11 +40,11 @@ TABLES = _read_tables()
 """Columns by table name, the key first."""
 
 _SELECT = {name: f"SELECT * FROM {name} ORDER BY {', '.join(columns[:2])}" for name, columns in TABLES.items()}
-_INSERT = {name: f"INSERT INTO {name} VALUES ({', '.join('?' * len(columns))})" for name, columns in TABLES.items()}
-_DELETE = tuple(f"DELETE FROM {name}" for name in TABLES)
+_INSERT = {name: f"INSERT INTO {name} VALUES (:{', :'.join(columns)})" for name, columns in TABLES.items()}
 
 _idle: list[sqlite3.Connection] = []
-"""Empty databases of closed backends: their compiled statements make the next episode five times as fast."""
+"""Empty databases of closed backends, with their compiled statements. An episode is one transaction that is never
+committed, so emptying a database takes one ROLLBACK."""
 
 
 def money(cents: int) -> str:
@@ -68,55 +68,54 @@ class Backend:
         except IndexError:
             self._database = _open()
         self._execute = self._database.execute
-        with self.transaction():
-            self._load(state)
+        self._is_calling = False
+        self.restore(state)
 
     # -- state ---------------------------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, JSON]:
         """Return every row of every table, in key order: what `Backend` can be built from again."""
         return {
-            name: [dict(zip(columns, row, strict=True)) for row in self._execute(_SELECT[name])]
+            name: [dict(zip(columns, row)) for row in self._execute(_SELECT[name])]  # noqa: B905 - as the table has them
             for name, columns in TABLES.items()
         }
 
     def restore(self, snapshot: Mapping[str, JSON]) -> None:
         """Put the shop back to what `snapshot` returned."""
-        with self.transaction():
-            self._clear()
-            self._load(snapshot)
+        self._clear()
+        self._execute("BEGIN")
+        for name, rows in snapshot.items():
+            if rows:
+                self._database.executemany(_INSERT[name], rows)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Keep what happens inside only if nothing is raised."""
-        self._execute("BEGIN")
+        self._is_calling = True
+        self._execute("SAVEPOINT call")
         try:
             yield
         except BaseException:
-            self._execute("ROLLBACK")
+            self._execute("ROLLBACK TO call")
             raise
-        self._execute("COMMIT")
+        finally:
+            self._execute("RELEASE call")
+            self._is_calling = False
 
     def close(self) -> None:
         """Hand the database on, emptied; the backend cannot be used any more."""
         if self._database is None:
             return
-        if self._database.in_transaction:  # a call that timed out still runs on it
+        if self._is_calling:  # it timed out and still runs on the database
             self._database.close()
         else:
-            with self.transaction():
-                self._clear()
+            self._clear()
             _idle.append(self._database)
         self._database = self._execute = None
 
     def _clear(self) -> None:
-        for statement in _DELETE:
-            self._execute(statement)
-
-    def _load(self, state: Mapping[str, JSON]) -> None:
-        for name, rows in state.items():
-            columns = TABLES[name]
-            self._database.executemany(_INSERT[name], [[row[column] for column in columns] for row in rows])
+        if self._database.in_transaction:
+            self._execute("ROLLBACK")
 
     # -- look-ups ------------------------------------------------------------------------------------------------
 
