@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from transformers.utils import logging
 from awpo_agent.arguments import parse_config, show
 from awpo_agent.chat import ChatTokens
 from awpo_agent.checkpoint import write_folder
+from awpo_agent.losses import sampled_logprobs
 from awpo_agent.tokenizer import SPECIAL_TAGS, train_tokenizer
 from awpo_env.errors import UsageError
 from awpo_env.parsing import get_parser
@@ -45,6 +46,8 @@ class SFTConfig:
         num_heads: Attention heads of a new model.
         intermediate_size: Width of a new model's feed-forward part.
         max_length: Longest conversation in tokens; longer demonstrations are left out and counted.
+        loss_on: ``all`` tokens or the ``assistant``'s alone. A new model learns to copy from all of them; what is left
+            to learn then is learned faster from the assistant's.
         steps: Optimizer steps.
         batch_size: Demonstrations per step.
         window_steps: The first steps see random windows of the conversations instead of whole ones: attention finds
@@ -66,6 +69,7 @@ class SFTConfig:
     num_heads: int = 4
     intermediate_size: int = 384
     max_length: int = 640
+    loss_on: Literal["all", "assistant"] = "all"
     steps: int = 800
     batch_size: int = 16
     window_steps: int = 200
@@ -96,35 +100,54 @@ def train(config: SFTConfig) -> None:
     episodes = _read(config.data)
     tokenizer = _tokenizer(config, episodes)
     chat = ChatTokens(tokenizer, config.template_options)
-    sequences = [
-        ids for ids in (encode_episode(chat, episode) for episode in episodes) if len(ids) <= config.max_length
+    examples = [
+        example for example in _examples(chat, episodes, config.loss_on) if len(example.ids) <= config.max_length
     ]
-    if not sequences:
+    if not examples:
         raise UsageError(f"no demonstration fits into max_length {config.max_length}; expected some, raise it")
-    if len(sequences) < len(episodes):
+    if len(examples) < len(episodes):
         print(
-            f"left out {len(episodes) - len(sequences)} demonstrations over {config.max_length} tokens", file=sys.stderr
+            f"left out {len(episodes) - len(examples)} demonstrations over {config.max_length} tokens", file=sys.stderr
         )
     model = _model(config, tokenizer)
-    print(
-        f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(sequences):,} demonstrations", file=sys.stderr
-    )
-    _fit(model, sequences, config)
+    num_parameters = sum(weight.numel() for weight in model.parameters())
+    print(f"{num_parameters:,} parameters, {len(examples):,} demonstrations", file=sys.stderr)
+    _fit(model, examples, config)
     write_folder(
         Path(config.output_dir), lambda folder: (model.save_pretrained(folder), tokenizer.save_pretrained(folder))
     )
 
 
-def encode_episode(chat: ChatTokens, episode: dict[str, JSON]) -> list[int]:
-    """Return a demonstration as the token ids a rollout of the same words would have."""
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A conversation or a part of one: token ids, and which of them carry loss."""
+
+    ids: list[int]
+    carries_loss: list[bool]
+
+    def window(self, start: int, length: int) -> Example:
+        """Return `length` tokens from `start` on."""
+        return Example(self.ids[start : start + length], self.carries_loss[start : start + length])
+
+
+def encode_episode(chat: ChatTokens, episode: dict[str, JSON]) -> Example:
+    """Return a demonstration as the ids a rollout of the same words would have; the assistant's carry loss."""
     messages, parser = episode["messages"], get_parser("hermes")
     starts = [number for number, message in enumerate(messages) if message["role"] == "assistant"]
     ids = chat.prompt(messages[: starts[0]], episode["tools"])
+    carries_loss = [False] * len(ids)
     for start, end in zip(starts, [*starts[1:], len(messages)], strict=True):
-        ids += chat.assistant(parser.format(_assistant(messages[start])))
-        if start + 1 < end < len(messages):
-            ids += chat.delta(messages[start + 1 : end])
-    return ids
+        said = chat.assistant(parser.format(_assistant(messages[start])))
+        answered = chat.delta(messages[start + 1 : end]) if start + 1 < end < len(messages) else []
+        ids += said + answered
+        carries_loss += [True] * len(said) + [False] * len(answered)
+    return Example(ids, carries_loss)
+
+
+def _examples(chat: ChatTokens, episodes: Sequence[dict[str, JSON]], loss_on: str) -> Iterator[Example]:
+    for episode in episodes:
+        example = encode_episode(chat, episode)
+        yield example if loss_on == "assistant" else Example(example.ids, [True] * len(example.ids))
 
 
 def _assistant(message: dict[str, JSON]) -> AssistantMessage:
@@ -186,7 +209,7 @@ def _model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
     )
 
 
-def _fit(model: nn.Module, sequences: Sequence[list[int]], config: SFTConfig) -> None:
+def _fit(model: nn.Module, examples: Sequence[Example], config: SFTConfig) -> None:
     # Muon needs a third of AdamW's steps before a small model copies identifiers; it is made for hidden matrices only.
     matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and "embed" not in name]
     others = [weight for name, weight in model.named_parameters() if weight.ndim != 2 or "embed" in name]
@@ -199,7 +222,7 @@ def _fit(model: nn.Module, sequences: Sequence[list[int]], config: SFTConfig) ->
         for optimizer in optimizers
     ]
     rng = np.random.default_rng([config.seed, 2])
-    batches, windows = _batches(sequences, config.batch_size, rng), _windows(sequences, config, rng)
+    batches, windows = _batches(examples, config.batch_size, rng), _windows(examples, config, rng)
     model.train()
     recent = 0.0
     for step in track(range(config.steps), description="sft", transient=True, disable=not sys.stderr.isatty()):
@@ -221,24 +244,24 @@ def _rate(step: int, config: SFTConfig) -> float:
     return 0.05 + 0.475 * (1.0 + float(np.cos(np.pi * progress)))
 
 
-def _batches(sequences: Sequence[list[int]], size: int, rng: np.random.Generator) -> Iterator[list[list[int]]]:
+def _batches(examples: Sequence[Example], size: int, rng: np.random.Generator) -> Iterator[list[Example]]:
     """Endless passes over the data in random order; inside a window neighbours in length share a batch."""
     while True:
-        order = rng.permutation(len(sequences))
+        order = rng.permutation(len(examples))
         for start in range(0, len(order), size * 16):
-            window = sorted(order[start : start + size * 16], key=lambda index: len(sequences[index]))
+            window = sorted(order[start : start + size * 16], key=lambda index: len(examples[index].ids))
             chunks = [window[at : at + size] for at in range(0, len(window), size)]
             for chunk in rng.permutation(len(chunks)):
-                yield [sequences[index] for index in chunks[chunk]]
+                yield [examples[index] for index in chunks[chunk]]
 
 
-def _windows(sequences: Sequence[list[int]], config: SFTConfig, rng: np.random.Generator) -> Iterator[list[list[int]]]:
+def _windows(examples: Sequence[Example], config: SFTConfig, rng: np.random.Generator) -> Iterator[list[Example]]:
     """Endless batches of random windows; what all conversations begin with alike is left out."""
-    shared = _length_of_common_start(sequences)
+    shared, length = _length_of_common_start([example.ids for example in examples]), config.window_length
     while True:
-        chosen = rng.integers(len(sequences), size=4 * config.batch_size)
-        starts = (int(rng.integers(shared, max(shared + 1, len(sequences[i]) - config.window_length))) for i in chosen)
-        yield [sequences[i][start : start + config.window_length] for i, start in zip(chosen, starts, strict=True)]
+        chosen = [examples[index] for index in rng.integers(len(examples), size=4 * config.batch_size)]
+        starts = [int(rng.integers(shared, max(shared + 1, len(example.ids) - length))) for example in chosen]
+        yield [example.window(start, length) for example, start in zip(chosen, starts, strict=True)]
 
 
 def _length_of_common_start(sequences: Sequence[list[int]]) -> int:
@@ -247,21 +270,20 @@ def _length_of_common_start(sequences: Sequence[list[int]]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _backward(model: nn.Module, sequences: Sequence[list[int]]) -> float:
-    """Accumulate the gradient of the mean loss over all tokens and return that loss."""
-    num_tokens = sum(len(ids) - 1 for ids in sequences)
+def _backward(model: nn.Module, examples: Sequence[Example]) -> float:
+    """Accumulate the gradient of the mean loss over all tokens that carry loss, and return that loss."""
+    num_tokens = max(1, sum(sum(example.carries_loss[1:]) for example in examples))
     total = 0.0
-    for start in range(0, len(sequences), _ROWS):
-        part = sequences[start : start + _ROWS]
-        length = max(len(ids) for ids in part)
-        ids_BT = torch.zeros((len(part), length), dtype=torch.long)
-        target_BT = torch.full((len(part), length), -100)
-        for row, ids in enumerate(part):
-            ids_BT[row, : len(ids)] = target_BT[row, : len(ids)] = torch.tensor(ids)
-        logits_BTV = model(input_ids=ids_BT[:, :-1], use_cache=False).logits
-        loss = nn.functional.cross_entropy(
-            logits_BTV.flatten(0, 1), target_BT[:, 1:].flatten(), ignore_index=-100, reduction="sum"
-        )
+    for start in range(0, len(examples), _ROWS):
+        part = examples[start : start + _ROWS]
+        shape = (len(part), max(len(example.ids) for example in part))
+        ids_BT = torch.zeros(shape, dtype=torch.long)
+        carries_loss_BT = torch.zeros(shape, dtype=torch.bool)
+        for row, example in enumerate(part):
+            ids_BT[row, : len(example.ids)] = torch.tensor(example.ids)
+            carries_loss_BT[row, : len(example.ids)] = torch.tensor(example.carries_loss)
+        logprobs_N, _ = sampled_logprobs(model, ids_BT, carries_loss_BT, temperature=1.0)
+        loss = -logprobs_N.sum()
         (loss / num_tokens).backward()
         total += loss.item()
     return total / num_tokens

@@ -63,7 +63,9 @@ def test_a_demonstration_is_what_a_rollout_of_its_words_records(chat, suite, mis
         rollout = asyncio.run(run_episode(ToolUseEnv(suite), engine, chat, key, RolloutLimits(100_000, 10_000)))
         assert rollout.transcript.messages == tuple(episode["messages"])
         # The tools of the first prompt are those on show at the start, as the environment declares them.
-        assert encode_episode(chat, episode) == list(rollout.ids)
+        example = encode_episode(chat, episode)
+        assert example.ids == list(rollout.ids)
+        assert example.carries_loss == list(rollout.is_sampled)
 
 
 def test_two_runs_are_equal_byte_for_byte(tmp_path, demos):
@@ -98,6 +100,7 @@ def test_training_lowers_the_loss(tmp_path, demos, monkeypatch):
 def test_the_loss_is_the_mean_over_all_tokens_however_it_is_split(make_model, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     sequences = [torch.randint(0, 300, (n,), generator=generator).tolist() for n in (5, 12, 3, 8, 8)]
+    examples = [sft.Example(ids, [True] * len(ids)) for ids in sequences]
     model = make_model().double()
     plain = [
         torch.nn.functional.cross_entropy(
@@ -111,7 +114,7 @@ def test_the_loss_is_the_mean_over_all_tokens_however_it_is_split(make_model, mo
     for rows in (1, 2, 100):
         monkeypatch.setattr(sft, "_ROWS", rows)
         model.zero_grad()
-        assert sft._backward(model, sequences) == pytest.approx(want.item(), abs=1e-12)
+        assert sft._backward(model, examples) == pytest.approx(want.item(), abs=1e-12)
         for got, gradient in zip(model.parameters(), gradients, strict=True):
             assert torch.allclose(got.grad, gradient, rtol=0, atol=1e-12)
 
