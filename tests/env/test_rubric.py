@@ -14,8 +14,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from awpo_env import load_suite
-from awpo_env.judges.progress import align
-from awpo_env.judges.reading import read_text
+from awpo_env.judges.progress import align, likeness
+from awpo_env.judges.reading import Call, read_text
 from awpo_env.judges.rubric import RubricJudge
 from awpo_env.types import AssistantMessage, EpisodeStatus, Message, Task, ToolCall, Transcript
 
@@ -566,6 +566,27 @@ def test_huge_texts_are_read_in_bounded_time(sees_reference):
 def test_values_are_found_however_they_are_written():
     text = read_text("Order #W4821 (item_7) for ana.li@post.io: 12.50 EUR on 2025-06-14 at 10:30, not 3.0!")
     assert text.values == {"w4821", "item_7", "ana.li@post.io", "12.5", "2025-06-14", "10:30", "3"}
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "worth"),
+    [
+        ("cancel_order", {"order_id": "w1", "reason": "delay"}, 1.0),
+        ("cancel_order", {"order_id": "W1", "reason": "price"}, 0.3),
+        ("cancel_order", {"order_id": "W2", "reason": "price"}, 0.2),
+        ("refund_item", {"order_id": "W1", "reason": "delay"}, 0.0),
+        ("cancel_order", None, 0.0),
+    ],
+)
+def test_a_wrong_argument_leaves_less_than_half_of_a_call(name, arguments, worth):
+    wanted = ToolCall("cancel_order", {"order_id": "W1", "reason": "delay"})
+    assert likeness(wanted, Call(name, arguments, read_text(""), False)) == pytest.approx(worth)
+
+
+def test_one_shared_word_is_no_closing_thought():
+    chance = replace(CANCEL[-1], reasoning="Full marks for this order.")
+    spoken = judge_parts(*CANCEL[:-1], chance)
+    assert spoken["agrees"] == judge_parts(*CANCEL[:-1], replace(chance, reasoning=""))["agrees"]
 
 
 def test_alignment_keeps_the_order_and_finds_the_best_sum():
