@@ -463,7 +463,7 @@ def test_oracle_scores_well_without_the_reference(suite, preset):
 
 
 def retail(*messages: AssistantMessage | str) -> Transcript:
-    """Serve one address task with these messages; a string stands for itself."""
+    """Serve the task below with these messages; a string is sent as it stands."""
     env = make_env("retail", "quickstart")
     env.reset(options={"task_id": TASK_ID})
     parser = env.unwrapped.parser
