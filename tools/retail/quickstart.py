@@ -147,16 +147,12 @@ KINDS = {kind.__name__: kind for kind in (order_status, cancel, address, refund,
 
 
 def _meant_order(world: World, statuses: tuple[str, ...], other_statuses_differ: bool = False) -> tuple[str, Row, Row]:
-    """Give the customer two or three orders; return the product that names one of them, that order and its item."""
+    """Give the customer two orders of one item; return the product that names one of them, that order and its item."""
     order = world.add_order(world.pick(statuses))
     product = world.unused(PRODUCTS)
     item = world.add_item(order, product)
     other_statuses = [status for status in STATUSES if status != order["status"] or not other_statuses_differ]
-    others = [world.add_order(world.pick(other_statuses)) for _ in range(1 + (world.below(3) == 0))]
-    for other in others:
-        world.add_item(other, world.unused(PRODUCTS))
-    if world.below(3) == 0:
-        world.add_item(world.pick([order, *others]), world.unused(PRODUCTS))
+    world.add_item(world.add_order(world.pick(other_statuses)), world.unused(PRODUCTS))
     return product, order, item
 
 
