@@ -1,0 +1,312 @@
+"""The training loop as a whole: equal runs, batching that changes nothing, resuming, stopping, and processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from awpo_agent import learner
+from awpo_agent.advantages import ALL_OFF, awpo, grpo
+from awpo_agent.arguments import parse_config
+from awpo_agent.batching import make_batch, micro_batches
+from awpo_agent.config import AWPOConfig
+from awpo_agent.trainer import AWPOTrainer
+from awpo_env.errors import UsageError
+
+GOLDEN = Path(__file__).parent / "golden" / "trainer.json"
+SETTINGS = {
+    "num_generations": 4,
+    "generation_batch_size": 16,
+    "max_length": 320,
+    "max_turn_length": 10,
+    "max_steps": 5,
+    "learning_rate": 1e-3,
+    "per_device_train_batch_size": 8,
+    "template_options": {"compact_tools": True},
+}
+TIMINGS = ("rollout_time", "step_time")
+
+
+@pytest.fixture
+def run(tmp_path, make_model, tokenizer, verdict_env, verdict_judge):
+    """Trains a model of seed 0, by default for 5 steps, and returns the trainer."""
+
+    def train(name="run", *, estimator=None, callbacks=(), dtype=torch.float32, **settings):
+        args = AWPOConfig(**{**SETTINGS, "output_dir": str(tmp_path / name), **settings})
+        trainer = AWPOTrainer(
+            make_model().to(dtype),
+            args,
+            verdict_env,
+            processing_class=tokenizer,
+            judge=verdict_judge,
+            estimator=estimator,
+            callbacks=callbacks,
+        )
+        trainer.train()
+        return trainer
+
+    return train
+
+
+def weights(trainer):
+    return {name: tensor.clone() for name, tensor in trainer.policy.state_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def largest_difference(one, other):
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def metrics(trainer):
+    lines = map(json.loads, (trainer.folder / "metrics.jsonl").read_text().splitlines())
+    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
+
+
+def episodes(trainer):
+    return [json.loads(line) for line in (trainer.folder / "episodes.jsonl").read_text().splitlines()]
+
+
+def test_the_golden_run_and_its_twin(run):
+    one, other = run("one"), run("other")
+    assert same(weights(one), weights(other))
+    assert metrics(one) == metrics(other)
+    assert episodes(one) == episodes(other)
+    assert not same(weights(one), weights(run("untrained", learning_rate=1e-12)))
+    got = {
+        "metrics": [{name: round(value, 4) for name, value in line.items()} for line in metrics(one)],
+        "weight_sums": {name: round(float(tensor.double().abs().sum()), 3) for name, tensor in weights(one).items()},
+    }
+    if os.environ.get("AWPO_WRITE_GOLDEN"):
+        GOLDEN.parent.mkdir(exist_ok=True)
+        GOLDEN.write_text(json.dumps(got, indent=1) + "\n")
+    want = json.loads(GOLDEN.read_text())
+    assert got["metrics"] == [pytest.approx(line, abs=2e-3) for line in want["metrics"]]
+    assert got["weight_sums"] == pytest.approx(want["weight_sums"], rel=1e-4)
+
+
+def test_the_run_folder_holds_what_it_promises(run):
+    seen = []
+    trainer = run(callbacks=[lambda step, line: seen.append((step, line["step"]))], save_steps=2, save_total_limit=2)
+    names = sorted(path.name for path in trainer.folder.iterdir())
+    assert names == ["checkpoints", "config.yaml", "episodes.jsonl", "metrics.jsonl"]
+    assert sorted(path.name for path in (trainer.folder / "checkpoints").iterdir()) == ["checkpoint-4", "checkpoint-5"]
+    assert seen == [(step + 1, step) for step in range(5)]
+    records = episodes(trainer)
+    assert [record["step"] for record in records] == [step for step in range(5) for _ in range(16)]
+    assert [record["group"] for record in records[:16]] == [group for group in range(4) for _ in range(4)]
+    assert len({record["task_id"] for record in records[:4]}) == 1  # a group plays one task
+    assert any(record["advantage"] for record in records)
+    config, _ = parse_config(AWPOConfig, ["--config", str(trainer.folder / "config.yaml")], "test", "Test.")
+    assert config == trainer.args
+
+
+def test_the_checkpoint_is_a_plain_hugging_face_folder(run):
+    trainer = run(max_steps=1)
+    folder = trainer.folder / "checkpoints" / "checkpoint-1"
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert same(weights(trainer), model.state_dict())
+    assert tokenizer.chat_template == trainer.chat.tokenizer.chat_template
+
+
+def test_what_a_device_can_hold_does_not_change_the_update(run):
+    # In double precision: AdamW's first steps are as large as the learning rate, however small the gradient is.
+    want = weights(run("eight", dtype=torch.float64))
+    for size in (2, 16):
+        got = weights(run(f"size-{size}", dtype=torch.float64, per_device_train_batch_size=size))
+        assert largest_difference(got, want) < 1e-10
+
+
+def test_awpo_without_its_parts_is_grpo_bit_for_bit(run):
+    def plain_awpo(**arguments):
+        return awpo(**arguments, switches=ALL_OFF)
+
+    want = weights(run("grpo", advantage_estimator="grpo"))
+    assert same(weights(run("off", estimator=plain_awpo)), want)
+    assert not same(weights(run("on")), want)
+
+
+def test_settings_reach_the_estimator(run):
+    off = {"awpo_gate": "none", "awpo_difficulty": "none", "awpo_clip": "fixed", "awpo_all_right": "reason"}
+    assert same(weights(run("off", **off)), weights(run("grpo", advantage_estimator="grpo")))
+
+
+def test_a_resumed_run_equals_one_that_was_never_interrupted(run):
+    want = run("whole", lr_scheduler_type="linear", warmup_steps=2)
+    run("parts", lr_scheduler_type="linear", warmup_steps=2, save_steps=3, callbacks=[stop_after(4)])
+    checkpoint = want.folder.parent / "parts" / "checkpoints" / "checkpoint-3"
+    got = run("parts", lr_scheduler_type="linear", warmup_steps=2, resume_from_checkpoint=str(checkpoint))
+    assert same(weights(got), weights(want))
+    assert metrics(got) == metrics(want)
+    assert episodes(got) == episodes(want)
+
+
+def stop_after(last):
+    def stop(step, line):
+        if step == last:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return stop
+
+
+def test_sigterm_ends_the_run_after_the_step(run):
+    trainer = run(callbacks=[stop_after(2)])
+    assert trainer.step == 2 and len(metrics(trainer)) == 2
+    assert (trainer.folder / "checkpoints" / "checkpoint-2" / "model.safetensors").is_file()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    resumed = run(resume_from_checkpoint="last")
+    assert same(weights(resumed), weights(run("whole")))
+
+
+def test_a_second_run_in_the_same_folder_leaves_its_own_weights(run):
+    run(max_steps=3, save_steps=1)
+    second = run(max_steps=2, learning_rate=5e-3)
+    folder = second.folder / "checkpoints"
+    assert [path.name for path in folder.iterdir()] == ["checkpoint-2"]
+    assert same(weights(second), AutoModelForCausalLM.from_pretrained(folder / "checkpoint-2").state_dict())
+    assert len(metrics(second)) == 2
+    assert (second.folder / "checkpoints.old" / "checkpoint-3").is_dir()
+
+
+def test_sequences_without_advantage_are_skipped_exactly(run, monkeypatch):
+    def first_groups_only(**arguments):
+        got = grpo(**arguments)
+        got.advantages_PG[2:] = 0.0
+        return got
+
+    rows = []
+
+    def counting(rollouts, wanted, size):
+        rows.append(list(wanted))
+        return micro_batches(rollouts, wanted, size)
+
+    monkeypatch.setattr(learner, "micro_batches", counting)
+    skipping = run("skipping", estimator=first_groups_only)
+    assert rows and all(max(wanted) < 8 for wanted in rows)
+    everything = lambda rollouts, wanted, size: micro_batches(rollouts, range(len(rollouts)), size)  # noqa: E731
+    monkeypatch.setattr(learner, "micro_batches", everything)
+    assert largest_difference(weights(run("computing", estimator=first_groups_only)), weights(skipping)) < 1e-6
+
+
+def test_a_batch_without_any_signal_changes_nothing(run, make_model):
+    def nothing(**arguments):
+        got = grpo(**arguments)
+        got.advantages_PG[:] = 0.0
+        return got
+
+    def nobody(outcome_valid_PG, **arguments):
+        return grpo(outcome_valid_PG=torch.zeros_like(outcome_valid_PG), **arguments)
+
+    for name, estimator in (("nothing", nothing), ("nobody", nobody)):
+        trainer = run(name, estimator=estimator, weight_decay=0.1)
+        assert same(weights(trainer), make_model().state_dict())
+        assert len(metrics(trainer)) == 5
+
+
+def test_what_was_not_sampled_is_never_read(run, monkeypatch):
+    want = weights(run("plain"))
+
+    def poisoned(*arguments):
+        batch = make_batch(*arguments)
+        batch.old_logprobs_BT[~batch.is_sampled_BT] = torch.nan
+        return batch
+
+    monkeypatch.setattr(learner, "make_batch", poisoned)
+    assert same(weights(run("poisoned")), want)
+
+
+def test_several_updates_a_batch_move_away_from_the_sampler(run):
+    trainer = run(num_iterations=2, steps_per_generation=2, max_steps=2, learning_rate=2e-2)
+    assert all(line["approx_kl"] > 1e-4 and line["clip_ratio"] > 0 for line in metrics(trainer))
+    assert all(line["logprob_gap"] < 1e-5 for line in metrics(run("once", max_steps=2)))
+
+
+def test_dropout_is_turned_off(run, make_model, tokenizer, verdict_env, tmp_path):
+    model = make_model()
+    model.model.layers[0].mlp.act_fn = torch.nn.Sequential(model.model.layers[0].mlp.act_fn, torch.nn.Dropout(0.5))
+    args = AWPOConfig(**{**SETTINGS, "output_dir": str(tmp_path / "dropout"), "judge": "none", "awpo_gate": "none"})
+    AWPOTrainer(model, args, verdict_env, processing_class=tokenizer)
+    assert [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)] == [0.0]
+
+
+def test_impossible_settings_are_refused_before_anything_happens(run, tmp_path):
+    with pytest.raises(UsageError, match=r"max_steps is 0.*not divisible"):
+        run(max_steps=0, generation_batch_size=15)
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(UsageError, match="there is no checkpoint"):
+        run(resume_from_checkpoint="last")
+
+
+# ---- processes
+
+
+@pytest.fixture
+def model_folder(tmp_path, make_model, tokenizer):
+    make_model().save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    return tmp_path / "model"
+
+
+def start(model_folder, *launcher, name, **settings):
+    folder = model_folder.parent
+    settings = {**SETTINGS, "output_dir": str(folder / name), **settings}
+    words = [
+        str(Path(__file__).parent / "train_script.py"),
+        str(model_folder),
+        str(folder / "steps"),
+        json.dumps(settings),
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(Path(__file__).parent),
+        "ACCELERATE_USE_CPU": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.Popen([sys.executable, *launcher, *words], env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_sigterm_from_outside_leaves_a_good_checkpoint(model_folder, tmp_path):
+    process = start(model_folder, name="stopped", max_steps=10_000)
+    steps = tmp_path / "steps"
+    while not (steps.exists() and steps.read_text()):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    (checkpoint,) = (tmp_path / "stopped" / "checkpoints").iterdir()
+    done = int(steps.read_text())
+    assert checkpoint.name == f"checkpoint-{done}" and done < 10_000
+    assert len((tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines()) == done
+    AutoModelForCausalLM.from_pretrained(checkpoint)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{}, {"steps_per_generation": 2, "per_device_train_batch_size": 3}])
+def test_two_processes_make_the_update_of_one(run, model_folder, tmp_path, settings):
+    # With two updates a batch a process can be without groups of its own; nobody may wait for it.
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    process = start(model_folder, *two, name="two", max_steps=3, **settings)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    one = run("one", max_steps=3, dtype=torch.float64, **settings)
+    got = load_file(tmp_path / "two" / "checkpoints" / "checkpoint-3" / "model.safetensors")
+    want = {name: tensor for name, tensor in weights(one).items() if name in got}
+    assert largest_difference(got, want) < 1e-10
+    lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    for line, other in zip(lines, metrics(one), strict=True):
+        assert {name: line[name] for name in other} == pytest.approx(other, abs=1e-4)
+    two_episodes = (tmp_path / "two" / "episodes.jsonl").read_text().splitlines()
+    assert [json.loads(line)["messages"] for line in two_episodes] == [line["messages"] for line in episodes(one)]

@@ -1,0 +1,23 @@
+"""Run by test_trainer.py in processes of its own: train the model of a folder on the environment of conftest.py."""
+
+import json
+import sys
+from pathlib import Path
+
+from conftest import VerdictEnv, VerdictJudge  # the caller puts this folder on the path
+
+from awpo_agent.config import AWPOConfig
+from awpo_agent.train import load_policy
+from awpo_agent.trainer import AWPOTrainer
+
+if __name__ == "__main__":
+    folder, started, settings = sys.argv[1:]
+    model, tokenizer = load_policy(folder)
+    AWPOTrainer(
+        model.double(),  # so that the order of sums does not show
+        AWPOConfig(**json.loads(settings)),
+        VerdictEnv,
+        processing_class=tokenizer,
+        judge=VerdictJudge(),
+        callbacks=[lambda step, metrics: Path(started).write_text(str(step))],
+    ).train()
