@@ -5,8 +5,8 @@ between turns, so that only what is new is forwarded; conversations that begin a
 common beginning. Compute runs in steps, and between two steps every other coroutine may run.
 
 Admission rule: waiting conversations join as soon as they are at least half as many as those being sampled. Of the
-shares tried, from 1/100 to 2, a quarter to a half needs the fewest forward passes: joining at once spends a pass on one or two
-prompts again and again, joining late decodes a thin batch.
+shares tried, from 1/100 to 2, a quarter to a half needs the fewest forward passes: joining at once spends a pass on one
+or two prompts again and again, joining late decodes a thin batch.
 """
 
 from __future__ import annotations
