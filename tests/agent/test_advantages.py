@@ -435,6 +435,7 @@ def test_difficulty_is_measured_on_the_range_of_the_task():
     outcomes = [[0.5, 0.7]]  # mean 0.6: medium on [0, 1], easy on [0, 0.75], hard on [-3, 0.9] no more than easy
     weights = {ends: estimate(outcomes, low=ends[0], high=ends[1]).difficulty_P.item() for ends in RANGES}
     assert weights == RANGES
+    assert estimate([[0.5, 0.5, None, None, None]]).difficulty_P.tolist() == [1.5]  # the broken have no say
     for mean, weight in ((0.25, 1.5), (0.75, 1.5), (0.2, 1.0), (0.8, 1.0), (0.0, 1.0)):
         assert estimate([[mean, mean]]).difficulty_P.tolist() == [weight]
 
