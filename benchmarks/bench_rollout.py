@@ -206,6 +206,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workloads", nargs="+", default=["equal", "varied"], choices=["equal", "varied"])
     parser.add_argument("--conversations", type=int, default=64)
     parser.add_argument("--group", type=int, default=8, help="conversations that share a prompt")
     pair = {"type": int, "nargs": 2, "metavar": ("LOW", "HIGH")}
@@ -228,7 +229,7 @@ def main() -> None:
     model = load_model(arguments)
     print(f"{'workload':10}{'':10}{'new tokens/s':>14}{'fwd/new token':>15}{'fwd/conv. token':>17}{'ratio':>8}")
     results = {}
-    for name in ("equal", "varied"):
+    for name in arguments.workloads:
         scripts = write_scripts(arguments, model.config.vocab_size, is_varied=name == "varied")
         results[name] = compare(model, scripts, arguments)
         for player in ("engine", "generate"):

@@ -78,7 +78,7 @@ class TransformersEngine:
         self._batch = RowBatch(model, max_rows, max_length, prefill_tokens)
         self._waiting: list[_Request] = []
         self._active: list[_Request] = []  # the one at index i is sampled in row i
-        self._latest: dict[Key, _Request] = {}
+        self._unanswered: dict[Key, _Request] = {}
         self._loop_task: asyncio.Task[None] | None = None
         self._num_admissions = 0
 
@@ -104,14 +104,14 @@ class TransformersEngine:
             future=loop.create_future(),
         )
         self._waiting.append(request)
-        self._latest[request.key] = request
+        self._unanswered[request.key] = request
         if self._loop_task is None or self._loop_task.done() or self._loop_task.get_loop() is not loop:
             self._loop_task = loop.create_task(self._run())
         try:
             return await request.future
         finally:
-            if self._latest[request.key] is request:
-                del self._latest[request.key]
+            if self._unanswered.get(request.key) is request:
+                del self._unanswered[request.key]
 
     def forget(self, key: Key) -> None:
         """Free the row of a conversation that has ended; an unknown key is no mistake."""
@@ -140,7 +140,7 @@ class TransformersEngine:
             )
         if sampling.max_tokens < 1:
             raise UsageError(f"max_tokens is {sampling.max_tokens}, expected at least 1; end the episode instead")
-        if sampling.key in self._latest and not self._latest[sampling.key].future.done():
+        if sampling.key in self._unanswered and not self._unanswered[sampling.key].future.done():
             raise UsageError(f"conversation {sampling.key} is being sampled already; await it or use another key")
 
     # ---- the loop
@@ -217,10 +217,9 @@ class TransformersEngine:
         self._keep_active([row for row, request in enumerate(self._active) if not request.future.done()])
 
     def _fail(self, error: BaseException) -> None:
-        requests = self._active + self._waiting
         self._active, self._waiting = [], []
         self._batch.reset()
-        for request in requests:
+        for request in self._unanswered.values():
             if request.future.done():
                 continue
             if isinstance(error, Exception):

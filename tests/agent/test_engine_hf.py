@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from awpo_agent.engines import kv_rows
 from awpo_agent.engines.base import Sampling
 from awpo_agent.engines.draw import draw, invert
 from awpo_agent.engines.hf import TransformersEngine
@@ -477,6 +478,25 @@ def test_an_exception_reaches_every_waiter_and_leaves_the_engine_usable(model, m
     again = ask(engine, *[(prompt, sampling(index)) for index, prompt in enumerate(prompts)])
     fresh = ask(TransformersEngine(model), *[(prompt, sampling(index)) for index, prompt in enumerate(prompts)])
     assert [completion.ids for completion in again] == [completion.ids for completion in fresh]
+
+
+def test_memory_that_ran_out_halfway_leaves_the_engine_usable(model, monkeypatch):
+    engine = TransformersEngine(model)
+    ask(engine, (ids_of(5, seed=0), sampling(0, 2)))
+    long = ids_of(150, seed=1)
+    enlarge, calls = kv_rows._enlarged, []
+
+    def run_out(*args):
+        calls.append(args)
+        if len(calls) == 3:  # the second layer, after the first has grown
+            raise RuntimeError("out of memory")
+        return enlarge(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kv_rows, "_enlarged", run_out)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            ask(engine, (long, sampling(1, 2)))
+    assert ask(engine, (long, sampling(1, 2))) == ask(TransformersEngine(model), (long, sampling(1, 2)))
 
 
 def test_an_interrupted_loop_leaves_the_engine_usable(model):
