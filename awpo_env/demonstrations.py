@@ -34,11 +34,12 @@ def demonstrate(env: ToolUseEnv, rng: np.random.Generator, mistake_rate: float) 
     """
     info: Mapping[str, JSON] = {}
     first_tools = list(env.transcript.tools)  # what is shown later stands in the conversation
-    for turn in env.task.turns:
-        for message in _spoiled_turn(env, turn, rng, mistake_rate):
-            _, _, terminated, truncated, info = env.step(env.parser.format(message))
-            if terminated or truncated:
-                break
+    # Lazily: what a mistake looks like depends on the conversation so far.
+    messages = (message for turn in env.task.turns for message in _spoiled_turn(env, turn, rng, mistake_rate))
+    for message in messages:
+        _, _, terminated, truncated, info = env.step(env.parser.format(message))
+        if terminated or truncated:
+            break
     transcript = env.transcript
     outcome = info["outcome"]
     return {
