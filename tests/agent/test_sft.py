@@ -42,10 +42,11 @@ def demos(tmp_path_factory):
 
 @pytest.mark.parametrize("suite", ["calculator", "meetings", "retail"])
 @pytest.mark.parametrize("mistake_rate", [0.0, 0.5])
-def test_a_demonstration_is_what_a_rollout_of_its_words_records(chat, suite, mistake_rate):
+@pytest.mark.parametrize("max_turns", [1, 30])
+def test_a_demonstration_is_what_a_rollout_of_its_words_records(chat, suite, mistake_rate, max_turns):
     rng = np.random.default_rng(0)
     for seed in range(8):
-        env = ToolUseEnv(suite)
+        env = ToolUseEnv(suite, limits={"max_turns": max_turns})
         env.reset(seed=seed)
         written, step = [], env.step
 
@@ -56,11 +57,11 @@ def test_a_demonstration_is_what_a_rollout_of_its_words_records(chat, suite, mis
         env.step = keep
         episode = demonstrate(env, rng, mistake_rate)
         del env.step
-        if env.transcript.status != "completed":
+        if env.transcript.status == "running":  # a mistake ended a turn early, and the words went out
             continue
         engine = ScriptedEngine([chat.assistant(text) for text in written])
         key = EpisodeKey(0, 0, 0, seed)
-        rollout = asyncio.run(run_episode(ToolUseEnv(suite), engine, chat, key, RolloutLimits(100_000, 10_000)))
+        rollout = asyncio.run(run_episode(env, engine, chat, key, RolloutLimits(100_000, 10_000)))
         assert rollout.transcript.messages == tuple(episode["messages"])
         # The tools of the first prompt are those on show at the start, as the environment declares them.
         example = encode_episode(chat, episode)

@@ -18,6 +18,7 @@ from awpo_agent.advantages import ALL_OFF, awpo, grpo
 from awpo_agent.arguments import parse_config
 from awpo_agent.batching import make_batch, micro_batches
 from awpo_agent.config import AWPOConfig
+from awpo_agent.losses import clipped_surrogate
 from awpo_agent.trainer import AWPOTrainer
 from awpo_env.errors import UsageError
 
@@ -224,6 +225,19 @@ def test_what_was_not_sampled_is_never_read(run, monkeypatch):
 
     monkeypatch.setattr(learner, "make_batch", poisoned)
     assert same(weights(run("poisoned")), want)
+
+
+def test_the_loss_is_clipped_where_the_estimator_says(run, monkeypatch):
+    radii = []
+
+    def spy(logprobs_N, old_logprobs_N, advantages_N, num_tokens, epsilon):
+        radii.append(epsilon)
+        return clipped_surrogate(logprobs_N, old_logprobs_N, advantages_N, num_tokens, epsilon)
+
+    monkeypatch.setattr(learner, "clipped_surrogate", spy)
+    trainer = run(per_device_train_batch_size=16, epsilon=0.3)
+    assert radii == [line["awpo/clip_eps"] for line in metrics(trainer)]
+    assert all(0.15 <= radius < 0.3 for radius in radii)
 
 
 def test_several_updates_a_batch_move_away_from_the_sampler(run):
