@@ -23,7 +23,7 @@ class ChatTokens:
 
     Args:
         tokenizer: With a chat template and an end-of-sequence token that ends an assistant message.
-        template_options: Passed to the chat template (``compact_tools=True`` for the base model that ships).
+        template_options: Passed to the chat template (``enable_thinking=False``, say).
 
     Raises:
         UsageError: The tokenizer has no chat template, or no end-of-sequence token, or the template ends assistant

@@ -31,7 +31,7 @@ class AWPOConfig:
         env_kwargs: Passed to `gymnasium.make` (``preset``, ``outcome``, ``limits``, ...).
         output_dir: The run folder: config.yaml, metrics.jsonl, episodes.jsonl, checkpoints.
         seed: Draws tasks and sampling noise; equal seeds give equal runs.
-        template_options: Passed to the chat template (``compact_tools: true`` suits the model that ships).
+        template_options: Passed to the chat template (``enable_thinking: false``, say).
         num_generations: Rollouts per task, G; at least 2.
         generation_batch_size: Episodes per step over all processes, P * G.
         max_length: Most tokens of a conversation; the episode is cut off there.

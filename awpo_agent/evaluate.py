@@ -203,7 +203,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-turn-length", type=int, default=96, help="most tokens of a message (default %(default)s)"
     )
-    parser.add_argument("--compact-tools", action="store_true", help="template option of the model that ships")
+    parser.add_argument(
+        "--template-options", type=json.loads, default={}, metavar="JSON", help="passed to the model's chat template"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the report and every episode to FILE")
 
 
@@ -212,6 +214,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("episodes", "tries", "max_length", "max_turn_length"):
         if getattr(args, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} is {getattr(args, name)}; expected at least 1")
+    if not isinstance(args.template_options, dict):
+        raise UsageError(f"--template-options is {args.template_options!r}; expected a JSON object")
     if not args.temperature >= 0:
         raise UsageError(f"--temperature is {args.temperature}; expected 0 (greedy) or more")
     make_env = functools.partial(make_environment, args.env, {"split": args.split, "preset": args.preset})
@@ -241,9 +245,8 @@ def _play(
         raise UsageError(f"unknown policy {args.policy!r}; expected hf:<folder> or one of {sorted(SCRIPTS)}.{hint}")
     name = args.policy.removeprefix("hf:")
     model, tokenizer = load_policy(name)
-    options = {"compact_tools": True} if args.compact_tools else {}
     limits = RolloutLimits(args.max_length, args.max_turn_length, args.temperature)
-    return evaluate_model(model, ChatTokens(tokenizer, options), make_env, limits=limits, **numbers)
+    return evaluate_model(model, ChatTokens(tokenizer, args.template_options), make_env, limits=limits, **numbers)
 
 
 def _print(report: Report, title: str) -> None:

@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
         "Next:\n"
         "  see the episodes   .venv/bin/awpo env play awpo/Retail-v0 --preset quickstart\n"
         f"  evaluate again     .venv/bin/awpo eval --env awpo/Retail-v0 --preset quickstart --policy hf:{checkpoint} "
-        f"--compact-tools --episodes {NUM_TASKS} --seed {EVALUATION_SEED}\n"
+        f"--episodes {NUM_TASKS} --seed {EVALUATION_SEED}\n"
         "  train otherwise    .venv/bin/awpo train --config awpo_agent/quickstart.yaml --advantage_estimator grpo",
         soft_wrap=True,
         highlight=False,

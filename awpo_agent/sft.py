@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,10 +46,10 @@ class SFTConfig:
         num_heads: Attention heads of a new model.
         intermediate_size: Width of a new model's feed-forward part.
         max_length: Longest conversation in tokens; longer demonstrations are left out and counted.
-        loss_on: ``all`` tokens or the ``assistant``'s alone. A new model learns to copy from all of them; what is left
-            to learn then is learned faster from the assistant's.
         steps: Optimizer steps.
         batch_size: Demonstrations per step.
+        all_tokens_steps: The first steps have loss on all tokens, later ones on the assistant's alone. A new model
+            learns to copy from all of them; what is left to learn then is learned faster from the assistant's.
         window_steps: The first steps see random windows of the conversations instead of whole ones: attention finds
             what to copy far sooner among a hundred tokens than among five hundred.
         window_length: Tokens of such a window; four times `batch_size` windows make a step.
@@ -69,9 +69,9 @@ class SFTConfig:
     num_heads: int = 4
     intermediate_size: int = 384
     max_length: int = 640
-    loss_on: Literal["all", "assistant"] = "all"
-    steps: int = 800
+    steps: int = 2000
     batch_size: int = 16
+    all_tokens_steps: int = 900
     window_steps: int = 200
     window_length: int = 96
     learning_rate: float = 0.02
@@ -83,9 +83,7 @@ class SFTConfig:
 
 def main(argv: Sequence[str]) -> int:
     """Run ``awpo sft``."""
-    config, is_dry_run = parse_config(
-        SFTConfig, argv, "awpo sft", "Train a model on demonstrations, loss on all tokens."
-    )
+    config, is_dry_run = parse_config(SFTConfig, argv, "awpo sft", "Train a model on demonstrations.")
     if is_dry_run:
         show(config)
         return 0
@@ -101,7 +99,7 @@ def train(config: SFTConfig) -> None:
     tokenizer = _tokenizer(config, episodes)
     chat = ChatTokens(tokenizer, config.template_options)
     examples = [
-        example for example in _examples(chat, episodes, config.loss_on) if len(example.ids) <= config.max_length
+        example for episode in episodes if len((example := encode_episode(chat, episode)).ids) <= config.max_length
     ]
     if not examples:
         raise UsageError(f"no demonstration fits into max_length {config.max_length}; expected some, raise it")
@@ -142,12 +140,6 @@ def encode_episode(chat: ChatTokens, episode: dict[str, JSON]) -> Example:
         ids += said + answered
         carries_loss += [True] * len(said) + [False] * len(answered)
     return Example(ids, carries_loss)
-
-
-def _examples(chat: ChatTokens, episodes: Sequence[dict[str, JSON]], loss_on: str) -> Iterator[Example]:
-    for episode in episodes:
-        example = encode_episode(chat, episode)
-        yield example if loss_on == "assistant" else Example(example.ids, [True] * len(example.ids))
 
 
 def _assistant(message: dict[str, JSON]) -> AssistantMessage:
@@ -209,7 +201,7 @@ def _model(config: SFTConfig, tokenizer: PreTrainedTokenizerBase) -> nn.Module:
     )
 
 
-def _fit(model: nn.Module, examples: Sequence[Example], config: SFTConfig) -> None:
+def _fit(model: nn.Module, data: Sequence[Example], config: SFTConfig) -> None:
     # Muon needs a third of AdamW's steps before a small model copies identifiers; it is made for hidden matrices only.
     matrices = [weight for name, weight in model.named_parameters() if weight.ndim == 2 and "embed" not in name]
     others = [weight for name, weight in model.named_parameters() if weight.ndim != 2 or "embed" in name]
@@ -222,11 +214,12 @@ def _fit(model: nn.Module, examples: Sequence[Example], config: SFTConfig) -> No
         for optimizer in optimizers
     ]
     rng = np.random.default_rng([config.seed, 2])
-    batches, windows = _batches(examples, config.batch_size, rng), _windows(examples, config, rng)
+    batches, windows = _batches(data, config.batch_size, rng), _windows(data, config, rng)
     model.train()
     recent = 0.0
     for step in track(range(config.steps), description="sft", transient=True, disable=not sys.stderr.isatty()):
-        loss = _backward(model, next(windows if step < config.window_steps else batches))
+        examples = next(windows if step < config.window_steps else batches)
+        loss = _backward(model, examples, on_all_tokens=step < config.all_tokens_steps)
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer, schedule in zip(optimizers, schedules, strict=True):
             optimizer.step()
@@ -270,8 +263,10 @@ def _length_of_common_start(sequences: Sequence[list[int]]) -> int:
     return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
-def _backward(model: nn.Module, examples: Sequence[Example]) -> float:
-    """Accumulate the gradient of the mean loss over all tokens that carry loss, and return that loss."""
+def _backward(model: nn.Module, examples: Sequence[Example], on_all_tokens: bool) -> float:
+    """Accumulate the gradient of the mean loss over the assistant's tokens, or over all of them; return that loss."""
+    if on_all_tokens:
+        examples = [Example(example.ids, [True] * len(example.ids)) for example in examples]
     num_tokens = max(1, sum(sum(example.carries_loss[1:]) for example in examples))
     total = 0.0
     for start in range(0, len(examples), _ROWS):

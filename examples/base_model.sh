@@ -1,28 +1,22 @@
 #!/usr/bin/env bash
 # Makes the model that ships, from demonstrations by the retail generator's reference solutions. Run from the repository
-# root after `make setup`; about 30 minutes on two idle cores. The result replaces awpo_agent/base_model/ when OUT says so:
+# root after `make setup`; about 25 minutes on two idle cores. The result replaces awpo_agent/base_model/ when OUT says so:
 #   OUT=awpo_agent/base_model bash examples/base_model.sh
 set -euo pipefail
 AWPO=${AWPO:-.venv/bin/awpo}
 WORK=${WORK:-runs/base_model}
 OUT=${OUT:-$WORK/final}
-DATA="[$WORK/demonstrations.jsonl]"
 mkdir -p "$WORK"
 
-"$AWPO" env export awpo/Retail-v0 --preset quickstart --split train --episodes 12000 --seed 11 \
+# 1. The language of the task, copying identifiers, finding the order the user means.
+"$AWPO" env export awpo/Retail-v0 --preset quickstart --split train --episodes 30000 --seed 11 \
   --out "$WORK/demonstrations.jsonl"
-# 1. The language of the task, and copying identifiers.
-"$AWPO" sft --config examples/configs/base_flawless.yaml --data "$DATA" --output_dir "$WORK/flawless"
-# 2. Finding the order the user means.
-"$AWPO" sft --config examples/configs/base_flawless_more.yaml --data "$DATA" --model "$WORK/flawless" \
-  --output_dir "$WORK/flawless_more"
-# 3. The same, from the assistant's tokens alone, until the right order is found nearly always.
-"$AWPO" sft --config examples/configs/base_assistant.yaml --data "$DATA" --model "$WORK/flawless_more" \
-  --output_dir "$WORK/assistant"
-# 4. Imitating careless demonstrators, so that there is something left to learn from rewards.
-"$AWPO" env export awpo/Retail-v0 --preset quickstart --split train --episodes 4000 --seed 5 --mistake-rate 0.5 \
+"$AWPO" sft --config examples/configs/base_flawless.yaml --data "[$WORK/demonstrations.jsonl]" \
+  --output_dir "$WORK/flawless"
+# 2. Imitating careless demonstrators, so that there is something left to learn from rewards.
+"$AWPO" env export awpo/Retail-v0 --preset quickstart --split train --episodes 4000 --seed 5 --mistake-rate 0.3 \
   --out "$WORK/mistakes.jsonl"
-"$AWPO" sft --config examples/configs/base_mistakes.yaml --data "[$WORK/mistakes.jsonl]" --model "$WORK/assistant" \
+"$AWPO" sft --config examples/configs/base_mistakes.yaml --data "[$WORK/mistakes.jsonl]" --model "$WORK/flawless" \
   --output_dir "$WORK/final"
 
 if [ "$OUT" != "$WORK/final" ]; then

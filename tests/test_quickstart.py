@@ -41,7 +41,7 @@ def test_the_quickstart_does_no_harm_and_its_checkpoint_keeps_what_was_learned(t
     with torch.no_grad():
         assert model(**tokenizer("Hello", return_tensors="pt")).logits.isfinite().all()
     report = tmp_path / "report.json"
-    words = ("--preset", "quickstart", "--compact-tools", "--episodes", "256", "--seed", "1", "--json", report)
+    words = ("--preset", "quickstart", "--episodes", "256", "--seed", "1", "--json", report)
     run("-m", "awpo_agent", "eval", "--env", "awpo/Retail-v0", "--policy", f"hf:{checkpoint}", *words, threads=2)
     assert json.loads(report.read_text())["success"] == pytest.approx(after)
 

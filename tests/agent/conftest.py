@@ -71,7 +71,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 @pytest.fixture(scope="session")
 def chat(tokenizer: PreTrainedTokenizerFast) -> ChatTokens:
-    return ChatTokens(tokenizer, {"compact_tools": True})
+    return ChatTokens(tokenizer)
 
 
 @pytest.fixture(scope="session")

@@ -483,7 +483,7 @@ def test_an_exception_reaches_every_waiter_and_leaves_the_engine_usable(model, m
 def test_memory_that_ran_out_halfway_leaves_the_engine_usable(model, monkeypatch):
     engine = TransformersEngine(model)
     ask(engine, (ids_of(5, seed=0), sampling(0, 2)))
-    long = ids_of(150, seed=1)
+    more = [(ids_of(5, seed=seed), sampling(seed, 2)) for seed in (1, 2)]
     enlarge, calls = kv_rows._enlarged, []
 
     def run_out(*args):
@@ -495,8 +495,8 @@ def test_memory_that_ran_out_halfway_leaves_the_engine_usable(model, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(kv_rows, "_enlarged", run_out)
         with pytest.raises(RuntimeError, match="out of memory"):
-            ask(engine, (long, sampling(1, 2)))
-    assert ask(engine, (long, sampling(1, 2))) == ask(TransformersEngine(model), (long, sampling(1, 2)))
+            ask(engine, *more)
+    assert ask(engine, *more) == ask(TransformersEngine(model), *more)
 
 
 def test_an_interrupted_loop_leaves_the_engine_usable(model):

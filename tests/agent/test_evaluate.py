@@ -91,7 +91,8 @@ def test_the_command_takes_a_checkpoint(tmp_path, make_model, tokenizer, capsys)
     folder = tmp_path / "model"
     make_model().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    words = ["--env", "awpo/Calculator-v0", "--policy", f"hf:{folder}", "--episodes", "2", "--compact-tools"]
+    words = ["--env", "awpo/Calculator-v0", "--policy", f"hf:{folder}", "--episodes", "2"]
+    words += ["--template-options", '{"a": 1}']
     assert main(["eval", *words, "--max-length", "300", "--max-turn-length", "5", "--temperature", "0"]) == 0
     assert "0.0%" in capsys.readouterr().out
     assert ChatTokens(tokenizer).stop_ids  # the folder's tokenizer is the one of the fixture
@@ -105,6 +106,7 @@ def test_the_command_takes_a_checkpoint(tmp_path, make_model, tokenizer, capsys)
         (["--policy", "oracle", "--tries", "0"], "--tries is 0"),
         (["--policy", "oracle", "--temperature", "-1"], "--temperature is -1.0"),
         (["--policy", "oracle", "--temperature", "nan"], "--temperature is nan"),
+        (["--policy", "oracle", "--template-options", "[1]"], "--template-options is [1]; expected a JSON object"),
         (["--policy", "hf:./nowhere"], "model folder './nowhere' does not exist"),
         (["--policy", "oracle", "--preset", "hard"], "hard"),
     ],

@@ -28,7 +28,7 @@ TINY = {
     "batch_size": 4,
     "window_steps": 2,
     "warmup_steps": 2,
-    "template_options": {"compact_tools": True},
+    "all_tokens_steps": 4,
 }
 
 
@@ -93,7 +93,9 @@ def test_the_command_makes_a_model_from_scratch(tmp_path, demos, capsys):
 
 def test_training_lowers_the_loss(tmp_path, demos, monkeypatch):
     losses, backward = [], sft._backward
-    monkeypatch.setattr(sft, "_backward", lambda *args: losses.append(backward(*args)) or losses[-1])
+    monkeypatch.setattr(
+        sft, "_backward", lambda *args, **kwargs: losses.append(backward(*args, **kwargs)) or losses[-1]
+    )
     train(SFTConfig([str(demos)], str(tmp_path / "model"), **{**TINY, "steps": 25, "window_steps": 0}))
     assert losses[-1] < 0.8 * losses[0]
 
@@ -115,7 +117,7 @@ def test_the_loss_is_the_mean_over_all_tokens_however_it_is_split(make_model, mo
     for rows in (1, 2, 100):
         monkeypatch.setattr(sft, "_ROWS", rows)
         model.zero_grad()
-        assert sft._backward(model, examples) == pytest.approx(want.item(), abs=1e-12)
+        assert sft._backward(model, examples, on_all_tokens=False) == pytest.approx(want.item(), abs=1e-12)
         for got, gradient in zip(model.parameters(), gradients, strict=True):
             assert torch.allclose(got.grad, gradient, rtol=0, atol=1e-12)
 

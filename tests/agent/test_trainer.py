@@ -31,7 +31,6 @@ SETTINGS = {
     "max_steps": 5,
     "learning_rate": 1e-3,
     "per_device_train_batch_size": 8,
-    "template_options": {"compact_tools": True},
 }
 TIMINGS = ("rollout_time", "step_time")
 

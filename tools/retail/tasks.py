@@ -72,19 +72,19 @@ def generate(split: str, index: int, preset: str) -> Task:
         raise UsageError(f"index {index} must be 0 or greater")
     task_id = f"{split}/{preset}/{index}"
     seed = int.from_bytes(hashlib.sha256(f"retail/{task_id}".encode()).digest()[:16], "big")
-    world = World(np.random.default_rng(seed), split)
-    return (_quickstart if preset == "quickstart" else _full)(world, task_id, index)
+    rng = np.random.default_rng(seed)
+    return (_quickstart if preset == "quickstart" else _full)(rng, split, task_id, index)
 
 
-def _quickstart(world: World, task_id: str, index: int) -> Task:
-    kind, script = _in_turn(quickstart.KINDS, index), Script()
+def _quickstart(rng: np.random.Generator, split: str, task_id: str, index: int) -> Task:
+    world, kind, script = World(rng, split, order_digits=2), _in_turn(quickstart.KINDS, index), Script()
     quickstart.KINDS[kind](world, script)
     return Task(task_id, kind, world.tables, tuple(script.turns), quickstart.TOOLS, quickstart.POLICY)
 
 
-def _full(world: World, task_id: str, index: int) -> Task:
+def _full(rng: np.random.Generator, split: str, task_id: str, index: int) -> Task:
     """A task of the full preset, with the tools it needs among some it does not need."""
-    kind = _in_turn(_FULL, index)
+    world, kind = World(rng, split), _in_turn(_FULL, index)
     desk = Desk(world, wrong_email=kind == "recover")
     _FULL[kind](desk)
     later = {name for turn in desk.turns for name in turn.new_tools}

@@ -25,11 +25,13 @@ class World:
     Attributes:
         rng: Where every choice comes from.
         split: Whose people live here.
+        order_digits: Digits of an order id.
         tables: Rows by table name; what the backend is built from.
     """
 
     rng: np.random.Generator
     split: str
+    order_digits: int = 4
     tables: dict[str, list[Row]] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
     _draws: list[int] = field(default_factory=list)
@@ -137,7 +139,7 @@ class World:
         customer = customer or self.customer
         return self.add(
             "orders",
-            order_id=self.new_id("W", 4),
+            order_id=self.new_id("W", self.order_digits),
             customer_id=customer["customer_id"],
             status=status,
             placed_on=self.day(-delivered_days - 4 - self.below(9)),
