@@ -17,15 +17,15 @@ from awpo_env.env import ToolUseEnv
 from awpo_env.errors import UsageError
 from awpo_env.types import JSON, AssistantMessage, ToolCall, UserTurn
 
-_MISTAKES = ("argument", "argument", "argument", "tool", "skip", "stop")
-"""What a mistaken step does; a wrong argument is the commonest."""
+_MISTAKES = ("argument", "argument", "argument", "tool", "stop")
+"""What a mistaken step does; a wrong argument is the commonest, stopping claims what was never done."""
 
 
 def demonstrate(env: ToolUseEnv, rng: np.random.Generator, mistake_rate: float) -> dict[str, JSON]:
     """Play the reference solution of the environment's current task and return the episode as a JSON object.
 
-    Every reference message is spoiled with probability `mistake_rate`; what follows goes on as if nothing had happened,
-    and the environment answers whatever it answers, errors included.
+    Every reference message is spoiled with probability `mistake_rate`. Where a tool answers with an error the message
+    is said again as it should be; otherwise the demonstrator goes on as if nothing had happened.
 
     Args:
         env: Already reset.
@@ -55,19 +55,26 @@ def _spoiled_turn(
     env: ToolUseEnv, turn: UserTurn, rng: np.random.Generator, mistake_rate: float
 ) -> Iterator[AssistantMessage]:
     for message in turn.reference:
-        if rng.random() >= mistake_rate:
+        spoiled = message if rng.random() >= mistake_rate else _spoiled(env, turn, message, rng)
+        yield spoiled
+        if spoiled is not message and _was_refused(env):
             yield message
-        elif not message.calls:
-            yield _wrong_fact(turn, message, rng)
-        else:
-            mistake = _MISTAKES[int(rng.integers(len(_MISTAKES)))]
-            if mistake == "stop":
-                yield turn.reference[-1]
-                return
-            if mistake == "argument":
-                yield _wrong_argument(env, message, rng)
-            elif mistake == "tool":
-                yield _wrong_tool(env, message, rng)
+        if not spoiled.calls:
+            return
+
+
+def _spoiled(env: ToolUseEnv, turn: UserTurn, message: AssistantMessage, rng: np.random.Generator) -> AssistantMessage:
+    if not message.calls:
+        return _wrong_fact(turn, message, rng)
+    mistake = _MISTAKES[int(rng.integers(len(_MISTAKES)))]
+    if mistake == "argument":
+        return _wrong_argument(env, message, rng)
+    return _wrong_tool(env, message, rng) if mistake == "tool" else turn.reference[-1]
+
+
+def _was_refused(env: ToolUseEnv) -> bool:
+    last = env.transcript.messages[-1]
+    return last["role"] == "tool" and isinstance(result := json.loads(last["content"]), dict) and "error" in result
 
 
 def _wrong_fact(turn: UserTurn, message: AssistantMessage, rng: np.random.Generator) -> AssistantMessage:

@@ -58,6 +58,21 @@ def test_every_suite_can_be_demonstrated_badly(suite):
         assert [message["role"] for message in episode["messages"][:2]] == ["system", "user"]
 
 
+def test_a_refused_mistake_is_corrected_at_once():
+    env, rng, num_refused = ToolUseEnv("retail", preset="quickstart"), np.random.default_rng(0), 0
+    for seed in range(20):
+        env.reset(seed=seed)
+        messages = demonstrate(env, rng, 0.7)["messages"]
+        reference = [message for turn in env.task.turns for message in turn.reference]
+        right = {json.dumps(call.arguments): call.name for message in reference for call in message.calls}
+        for number, message in enumerate(messages):
+            if message["role"] == "tool" and message["content"].startswith('{"error"'):
+                call = messages[number + 1]["tool_calls"][0]["function"]
+                assert right[call["arguments"]] == call["name"]
+                num_refused += 1
+    assert num_refused >= 10
+
+
 def test_a_failure_leaves_the_older_file_alone(tmp_path, monkeypatch):
     path = tmp_path / "demos.jsonl"
     export(path)
