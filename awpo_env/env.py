@@ -103,8 +103,10 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
             raise UsageError(f"unknown reset option {unknown[0]!r}; expected 'task_id'")
         task_id = (options or {}).get("task_id")
         self.task = self.suite.task(task_id if task_id is not None else self._source.draw(self.np_random))
+        # The next backend comes before the last one goes, as remote ones hand a connection on.
+        backend = self.suite.backend(self.task.state)
         self.close()
-        self._backend = self.suite.backend(self.task.state)
+        self._backend = backend
         self._user = self._make_user(self.task)
         self._available = list(self.task.tools or self.suite.tools)
         self._status, self._outcome = EpisodeStatus.RUNNING, None
@@ -234,9 +236,11 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
         is_over = self._status is not EpisodeStatus.RUNNING
         if is_over and self._status is not EpisodeStatus.ENVIRONMENT_ERROR:
             try:
-                goal, final = goal_state(self.suite.backend, self.task), self._backend.snapshot()
+                # In this order: behind a server, the reference may be played on the very state that is read here.
+                final = self._backend.snapshot()
+                goal = goal_state(self.suite.backend, self.task)
             except Exception as error:
-                problem = f"the reference solution raised {type(error).__name__}: {error}"
+                problem = f"comparing with the reference solution raised {type(error).__name__}: {error}"
                 self._status = EpisodeStatus.ENVIRONMENT_ERROR
             else:
                 self._outcome = score_outcome(self.transcript, final, goal, self._weights)

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
-import inspect
-import json
 import re
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Protocol
 
 from awpo_env.errors import SuiteError, UsageError, did_you_mean
+from awpo_env.folders import check_signatures, import_folder, read_folder
 from awpo_env.outcomes import MALFORMED
 from awpo_env.schema import ToolSet
+from awpo_env.shapes import read_tool
 from awpo_env.types import JSON, Task
 
 BUILT_IN = ("calculator", "meetings", "retail")
-"""Suites that come with the package, as modules of `awpo_tools`."""
+"""Suites that come with the package; they are registered as anybody's are."""
+
+ENTRY_POINTS = "awpo.suites"
+"""Group of entry points under which an installed distribution registers its suites by name."""
 
 SPLITS = ("train", "test")
 
-_RESERVED = ("snapshot", "restore", "transaction", "close", MALFORMED)
+RESERVED_NAMES = ("snapshot", "restore", "transaction", "close", MALFORMED)
+"""Names that mean something else in a backend or a transcript, so no tool can have them."""
+
 _INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
 
 
@@ -47,6 +51,17 @@ class Backend(Protocol):
         ...
 
 
+class TaskGenerator(Protocol):
+    """A seeded source of tasks; a ``tasks.py`` module is one."""
+
+    PRESETS: Sequence[str]
+    KINDS: Sequence[str]
+
+    def generate(self, split: str, index: int, preset: str) -> Task:
+        """Return a task, equal for equal arguments."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Suite:
     """A domain: its tools, the code behind them, its rules and its tasks.
@@ -60,6 +75,8 @@ class Suite:
         kinds: Every task kind the generator makes.
         generate: ``(split, index, preset) -> Task``, a pure function, or None.
         tasks: Fixed tasks by id, from ``tasks.jsonl``; an id ``train/...`` or ``test/...`` belongs to that split only.
+        is_resettable: Whether every episode starts from its task's state. Remote tools that do not reset keep what was
+            done to them, so nothing may be tried out on them.
     """
 
     name: str
@@ -70,6 +87,7 @@ class Suite:
     kinds: tuple[str, ...]
     generate: Callable[[str, int, str], Task] | None
     tasks: Mapping[str, Task]
+    is_resettable: bool = True
 
     def fixed_ids(self, split: str) -> tuple[str, ...]:
         """Return the ids of the fixed tasks of a split: ``<split>/...``, or any id that names neither split."""
@@ -120,115 +138,133 @@ class Suite:
 
 
 def load_suite(name: str | Path) -> Suite:
-    """Load a suite: a built-in name, an importable package (``my_package.weather``) or a folder (``./weather``).
+    """Load a suite by its name; every way of saying it is open to everybody, and the built-in suites have no other.
 
-    All three hold the same files: ``tools.json``, ``policy.md``, ``backend.py`` with a class ``Backend``, and tasks
-    from ``tasks.py`` (``generate``, ``PRESETS``, ``KINDS``), from ``tasks.jsonl``, or from both. A suite is loaded
-    once; later calls return the same object.
+    * a registered name (``retail``): an entry point of the group ``awpo.suites``, which stands for one of the next two;
+    * an importable package (``my_package.weather``), or a folder (``./weather``, or a `Path`): ``tools.json``,
+      ``policy.md``, ``backend.py`` with a class ``Backend``, and tasks from ``tasks.py`` (``generate``, ``PRESETS``,
+      ``KINDS``), from ``tasks.jsonl``, or from both;
+    * an attribute of a module (``my_package.weather:suite``): a `Suite`, or a function without arguments that returns
+      one, as `suite_from_functions`, `suite_from_mcp` and `suite_from_openapi` do.
+
+    A suite is loaded once; later calls return the same object.
 
     Raises:
         SuiteError: Something is missing or two parts disagree; the message names both sides.
     """
-    return _load(str(name), *_locate(name))
-
-
-@functools.cache
-def _load(name: str, folder: Path, package: str) -> Suite:
-    tools = _read_tools(folder / "tools.json")
-    backend = _attribute(package, "backend", folder, "Backend")
-    _check_signatures(name, tools, backend)
-    has_source = (folder / "tasks.py").exists()
-    tasks = _read_tasks(name, tools, folder / "tasks.jsonl")
-    if not has_source and not tasks:
-        raise SuiteError(f"suite {name!r} has no tasks: expected tasks.py or tasks.jsonl in {folder}")
-    fixed_kinds = sorted({task.kind for task in tasks.values()})
-    return Suite(
-        name=name,
-        tools=tools,
-        backend=backend,
-        policy=_read_text(folder / "policy.md").strip(),
-        presets=tuple(_attribute(package, "tasks", folder, "PRESETS")) if has_source else (),
-        kinds=tuple(_attribute(package, "tasks", folder, "KINDS") if has_source else fixed_kinds),
-        generate=_attribute(package, "tasks", folder, "generate") if has_source else None,
-        tasks=tasks,
-    )
-
-
-def _attribute(package: str, module: str, folder: Path, name: str) -> Any:
-    if not (folder / f"{module}.py").exists():
-        raise SuiteError(f"suite file {folder / module}.py is missing")
-    value = getattr(importlib.import_module(f"{package}.{module}"), name, None)
-    if value is None:
-        raise SuiteError(f"suite file {folder / module}.py has no {name!r}")
-    return value
-
-
-def _locate(name: str | Path) -> tuple[Path, str]:
     if isinstance(name, Path) or "/" in name or name in (".", ".."):
         folder = Path(name).resolve()
         if not folder.is_dir():
             raise SuiteError(f"suite folder '{name}' does not exist; expected a folder with tools.json and backend.py")
-        return folder, _import_folder(folder)
-    if not all(part.isidentifier() for part in name.split(".")):
+        return _load(str(name), folder, import_folder(folder))
+    reference = _registered().get(name, name)
+    if ":" in reference:
+        return _load_attribute(name, reference)
+    return _load(name, *_find_package(name, reference))
+
+
+def make_suite(
+    name: str,
+    tools: ToolSet,
+    backend: Callable[[JSON], Backend],
+    *,
+    policy: str,
+    tasks: Iterable[Task] = (),
+    generator: TaskGenerator | None = None,
+    is_resettable: bool = True,
+) -> Suite:
+    """Put a suite together and check its tasks against its tools.
+
+    Args:
+        name: What the suite is called.
+        tools: Compiled declarations.
+        backend: Builds the state of one episode from `Task.state`.
+        policy: Domain rules the agent is told.
+        tasks: Fixed tasks, each id once.
+        generator: Further tasks without end.
+        is_resettable: Whether every episode starts from its task's state.
+
+    Raises:
+        SuiteError: A tool's name is taken, a task is inconsistent, or there are no tasks.
+    """
+    _check_names(name, tools)
+    fixed: dict[str, Task] = {}
+    for task in tasks:
+        if task.id in fixed:
+            raise SuiteError(f"suite {name!r}: task id {task.id!r} is used twice")
+        _check_task(name, tools, task)
+        fixed[task.id] = task
+    if not fixed and generator is None:
+        raise SuiteError(
+            f"suite {name!r} has no tasks: expected tasks.py or tasks.jsonl, a generator or a list of tasks"
+        )
+    return Suite(
+        name=name,
+        tools=tools,
+        backend=backend,
+        policy=policy.strip(),
+        presets=tuple(generator.PRESETS) if generator else (),
+        kinds=tuple(generator.KINDS if generator else sorted({task.kind for task in fixed.values()})),
+        generate=generator.generate if generator else None,
+        tasks=fixed,
+        is_resettable=is_resettable,
+    )
+
+
+@functools.cache
+def _registered() -> Mapping[str, str]:
+    """Return what every registered name stands for."""
+    found: dict[str, str] = {}
+    for entry in entry_points(group=ENTRY_POINTS):
+        if found.setdefault(entry.name, entry.value) != entry.value:
+            raise SuiteError(
+                f"two installed packages register a suite {entry.name!r}: {found[entry.name]} and {entry.value}; "
+                "uninstall one of them"
+            )
+    return found
+
+
+@functools.cache
+def _load_attribute(name: str, reference: str) -> Suite:
+    module_name, _, attribute = reference.partition(":")
+    suite = getattr(_import(name, module_name), attribute, None)
+    if not isinstance(suite, Suite) and callable(suite):
+        suite = suite()
+    if not isinstance(suite, Suite):
+        raise SuiteError(
+            f"suite {name!r}: {attribute!r} of {module_name} is {suite!r:.80}; "
+            "expected a Suite, or a function without arguments that returns one"
+        )
+    return suite
+
+
+@functools.cache
+def _load(name: str, folder: Path, package: str) -> Suite:
+    parts = read_folder(folder, package)
+    tools = ToolSet(map(read_tool, parts.declarations))
+    _check_names(name, tools)
+    check_signatures(name, tools, parts.backend)
+    return make_suite(name, tools, parts.backend, policy=parts.policy, tasks=parts.tasks, generator=parts.generator)
+
+
+def _find_package(name: str, package: str) -> tuple[Path, str]:
+    if not all(part.isidentifier() for part in package.split(".")):
         raise SuiteError(f"suite {name!r} is no name of a package; write './{name}' for a folder")
-    package = f"awpo_tools.{name}" if name in BUILT_IN else name
-    try:
-        module = importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if not f"{package}.".startswith(f"{error.name}."):
-            raise
-        hint = did_you_mean(name, BUILT_IN) or f" Built in are {', '.join(BUILT_IN)}; write './{name}' for a folder."
-        raise SuiteError(f"unknown suite {name!r}.{hint}") from None
+    module = _import(name, package)
     if not hasattr(module, "__path__"):
         raise SuiteError(f"suite {name!r} is a module; expected a package with tools.json and backend.py in it")
     return Path(module.__path__[0]), package
 
 
-def _import_folder(folder: Path) -> str:
-    """Make a plain folder importable under a name of its own, without putting its parent on the module path."""
-    package = f"_awpo_suite_{folder.name}_{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}"
-    if package not in sys.modules:
-        module = ModuleType(package)
-        module.__path__ = [str(folder)]
-        sys.modules[package] = module
-    return package
-
-
-def _read_text(path: Path) -> str:
+def _import(name: str, module: str) -> ModuleType:
     try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise SuiteError(f"suite file {path} is missing") from None
-    except UnicodeDecodeError as error:
-        raise SuiteError(f"suite file {path} is not UTF-8 text: {error}") from None
-
-
-def _read_tools(path: Path) -> ToolSet:
-    try:
-        declarations = json.loads(_read_text(path))
-    except json.JSONDecodeError as error:
-        raise SuiteError(f"{path}: line {error.lineno}: {error.msg}") from None
-    if not isinstance(declarations, list) or not declarations:
-        raise SuiteError(f"{path}: expected a list of tool declarations")
-    return ToolSet(declarations)
-
-
-def _read_tasks(name: str, tools: ToolSet, path: Path) -> dict[str, Task]:
-    if not path.exists():
-        return {}
-    tasks = {}
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            task = Task.from_json(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SuiteError(f"{path}: line {number} is no task: {error!r}") from None
-        if task.id in tasks:
-            raise SuiteError(f"{path}: line {number}: task id {task.id!r} is used twice")
-        _check_task(name, tools, task)
-        tasks[task.id] = task
-    return tasks
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise
+        known = sorted(_registered())
+        hint = did_you_mean(name, known) or f" Registered are {', '.join(known)}; write './{name}' for a folder."
+        raise SuiteError(f"unknown suite {name!r}.{hint}") from None
 
 
 def _check_task(name: str, tools: ToolSet, task: Task) -> None:
@@ -241,30 +277,12 @@ def _check_task(name: str, tools: ToolSet, task: Task) -> None:
     for tool in sorted(used):
         if tool not in tools:
             raise SuiteError(
-                f"suite {name!r}: task {task.id!r} uses a tool {tool!r} that tools.json does not declare."
+                f"suite {name!r}: task {task.id!r} uses a tool {tool!r} that is not declared."
                 + did_you_mean(tool, tools)
             )
 
 
-def _check_signatures(name: str, tools: ToolSet, backend: type) -> None:
+def _check_names(name: str, tools: ToolSet) -> None:
     for tool in tools:
-        if tool in _RESERVED or tool.startswith("__"):
+        if tool in RESERVED_NAMES or tool.startswith("__"):
             raise SuiteError(f"suite {name!r}: a tool cannot be called {tool!r}; the name has a meaning of its own")
-        method = getattr(backend, tool, None)
-        if not callable(method):
-            raise SuiteError(f"suite {name!r}: tools.json declares {tool!r} but {backend.__name__} has no such method")
-        accepted = list(inspect.signature(method).parameters.values())[1:]
-        declared = tools.parameters(tool).get("properties", {})
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted):
-            continue
-        if {parameter.name for parameter in accepted} != set(declared):
-            raise SuiteError(
-                f"suite {name!r}: tool {tool!r} declares arguments {sorted(declared)} "
-                f"but {backend.__name__}.{tool} takes {sorted(parameter.name for parameter in accepted)}"
-            )
-        needed = {parameter.name for parameter in accepted if parameter.default is parameter.empty}
-        if missing := needed - set(tools.parameters(tool).get("required", ())):
-            raise SuiteError(
-                f"suite {name!r}: {backend.__name__}.{tool} needs {sorted(missing)} "
-                "but tools.json does not list them as required"
-            )

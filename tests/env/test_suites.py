@@ -90,7 +90,7 @@ def rename(tools: list[Any], name: str) -> None:
         ),
         (write("tasks.jsonl", "{}\n"), "line 1 is no task: KeyError"),
         (write("tasks.jsonl", "\n[]\n"), "line 2 is no task"),
-        (task(id="add"), "line 2: task id 'add' is used twice"),
+        (task(id="add"), "task id 'add' is used twice"),
         (task(turns=[]), "has no turns"),
         (task(tools=["get_nite"]), "uses a tool 'get_nite'.*Did you mean 'get_note'"),
         (
@@ -111,7 +111,7 @@ def test_an_inconsistent_suite_is_refused(folder: Path, spoil: Callable[[Path], 
     ("name", "problem"),
     [
         ("retial", "unknown suite 'retial'. Did you mean 'retail'"),
-        ("no_such_package.weather", "unknown suite 'no_such_package.weather'. Built in are"),
+        ("no_such_package.weather", "unknown suite 'no_such_package.weather'. Registered are"),
         ("./no_such_folder", "suite folder './no_such_folder' does not exist"),
         ("math", "is a module; expected a package"),
         ("json", r"tools\.json is missing"),
