@@ -6,7 +6,17 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from awpo_agent.advantages import CLIPS, DIFFICULTIES, ESTIMATORS, GATES, AWPOSwitches
+from awpo_agent.advantages import (
+    CLIPS,
+    DIFFICULTIES,
+    ESTIMATORS,
+    GATES,
+    HEARS_JUDGE,
+    SATURATION_RULES,
+    SCALES,
+    AWPOSwitches,
+    Stage,
+)
 from awpo_env.errors import UsageError, did_you_mean
 
 _SWITCHES = AWPOSwitches()
@@ -18,6 +28,17 @@ _SCHEDULES = (
     "cosine_with_restarts",
     "polynomial",
     "inverse_sqrt",
+)
+_STAGE_METRICS = (
+    "reward",
+    "success_rate",
+    "frac_reward_zero_std",
+    "judge/mean",
+    "judge/missing_rate",
+    "judge/outcome_correlation",
+    "awpo/frac_with_signal",
+    "awpo/frac_judge_alone",
+    "awpo/gate_mean",
 )
 
 
@@ -47,16 +68,24 @@ class AWPOConfig:
         num_iterations: Passes over each batch of episodes.
         steps_per_generation: Optimizer updates per pass; a batch is split by whole groups.
         epsilon: Clip radius of the probability ratio.
-        advantage_estimator: ``awpo`` or ``grpo``.
+        advantage_estimator: ``awpo``, ``grpo``, ``dr_grpo``, ``rloo``, ``gdpo``, ``mixed`` or ``papo``.
         awpo_gate: ``std_ratio_mix``, ``std_ratio_reason``, ``hard`` or ``none``.
-        awpo_coefficient: Size of the reasoning reward beside an outcome on [0, 1].
+        awpo_coefficient: Size of the reasoning reward beside an outcome on [0, 1]; also for gdpo, mixed and papo.
+        awpo_outcome_weight: What outcomes are multiplied by, 0 or more; also for gdpo, mixed and papo.
         awpo_reasoning_floor: Judge scores of a group that spread less say nothing.
-        awpo_all_right: ``reason`` or ``skip`` for groups whose outcomes are all the best attainable.
-        awpo_all_wrong: ``reason`` or ``skip`` for groups whose outcomes are all the least attainable.
-        awpo_difficulty: ``interval`` or ``none``.
+        awpo_reasoning_scale: ``group_std``, or ``fixed``: small disagreements of the judge stay small pushes.
+        awpo_reasoning_unit: Judge points that make an advantage of 1 under ``fixed``.
+        awpo_all_right: ``reason``, ``outcome_only`` or ``skip`` for groups whose outcomes are all the best attainable.
+        awpo_all_wrong: The same for groups whose outcomes are all the least attainable.
+        awpo_difficulty: ``interval``, ``smooth`` or ``none``.
+        awpo_difficulty_low: Lower end of medium difficulty, a mean outcome on [0, 1].
+        awpo_difficulty_high: Upper end of medium difficulty.
         awpo_difficulty_boost: Weight of groups of medium difficulty.
-        awpo_clip: ``tighten`` or ``fixed``.
-        awpo_clip_strength: How much reliance on reasoning tightens the clip.
+        awpo_clip: ``tighten``, ``fixed`` or ``widen``.
+        awpo_clip_strength: How far the clip radius follows the reliance on reasoning.
+        awpo_stages: Stages of reward integration, in order: each begins at ``from_step``, or once ``metric`` is
+            ``at_least`` or ``at_most`` so much, and sets ``outcome_weight``, ``coefficient`` or ``gate`` from then on.
+        awpo_probe_steps: Gradient noise and the angle between outcome and judge every so many steps; 0 is never.
         judge: ``rubric`` (deterministic, offline) or ``none``.
         judge_sees_reference: Whether the judge may look at the task's reference solution. It never sees the outcome.
         logging_steps: A line of the table every so many steps.
@@ -90,13 +119,20 @@ class AWPOConfig:
     advantage_estimator: str = "awpo"
     awpo_gate: str = _SWITCHES.gate
     awpo_coefficient: float = _SWITCHES.coefficient
+    awpo_outcome_weight: float = _SWITCHES.outcome_weight
     awpo_reasoning_floor: float = _SWITCHES.reasoning_floor
-    awpo_all_right: Literal["reason", "skip"] = "skip"
-    awpo_all_wrong: Literal["reason", "skip"] = "reason"
+    awpo_reasoning_scale: str = _SWITCHES.reasoning_scale
+    awpo_reasoning_unit: float = _SWITCHES.reasoning_unit
+    awpo_all_right: str = _SWITCHES.all_right
+    awpo_all_wrong: str = _SWITCHES.all_wrong
     awpo_difficulty: str = _SWITCHES.difficulty
+    awpo_difficulty_low: float = _SWITCHES.difficulty_low
+    awpo_difficulty_high: float = _SWITCHES.difficulty_high
     awpo_difficulty_boost: float = _SWITCHES.difficulty_boost
     awpo_clip: str = _SWITCHES.clip
     awpo_clip_strength: float = _SWITCHES.clip_strength
+    awpo_stages: list[Stage] = field(default_factory=list)
+    awpo_probe_steps: int = 0
     judge: Literal["rubric", "none"] = "rubric"
     judge_sees_reference: bool = True
     logging_steps: int = 1
@@ -113,8 +149,7 @@ class AWPOConfig:
     @property
     def switches(self) -> AWPOSwitches:
         """AWPO's parts as the estimator takes them."""
-        names = (name for name in AWPOSwitches.__slots__ if hasattr(self, f"awpo_{name}"))
-        return AWPOSwitches(**{name: getattr(self, f"awpo_{name}") for name in names})
+        return AWPOSwitches(**{name: getattr(self, f"awpo_{name}") for name in AWPOSwitches.__slots__})
 
     def check(self, num_processes: int = 1) -> None:
         """Raise one UsageError that lists every impossible setting and combination.
@@ -122,7 +157,12 @@ class AWPOConfig:
         Args:
             num_processes: Whole groups are shared out among so many processes.
         """
-        problems = [*self._wrong_numbers(), *self._wrong_names(), *self._wrong_shares(num_processes)]
+        problems = [
+            *self._wrong_numbers(),
+            *self._wrong_names(),
+            *self._wrong_parts(),
+            *self._wrong_shares(num_processes),
+        ]
         if problems:
             raise UsageError("; ".join(problems))
 
@@ -130,6 +170,7 @@ class AWPOConfig:
         at_least_one = ("generation_batch_size", "max_length", "max_turn_length", "max_steps", "logging_steps")
         at_least_one += ("per_device_train_batch_size", "num_iterations", "steps_per_generation", "save_total_limit")
         positive = ("temperature", "learning_rate", "max_grad_norm", "epsilon", "awpo_difficulty_boost")
+        positive += ("awpo_reasoning_unit",)
         not_negative = (
             "warmup_steps",
             "weight_decay",
@@ -138,7 +179,7 @@ class AWPOConfig:
             "save_steps",
             "seed",
         )
-        not_negative += ("awpo_clip_strength",)
+        not_negative += ("awpo_clip_strength", "awpo_outcome_weight", "awpo_probe_steps")
         problems = [
             f"{name} is {getattr(self, name)}, expected at least 1" for name in at_least_one if getattr(self, name) < 1
         ]
@@ -158,6 +199,9 @@ class AWPOConfig:
         known = {
             "advantage_estimator": ESTIMATORS,
             "awpo_gate": GATES,
+            "awpo_reasoning_scale": SCALES,
+            "awpo_all_right": SATURATION_RULES,
+            "awpo_all_wrong": SATURATION_RULES,
             "awpo_difficulty": DIFFICULTIES,
             "awpo_clip": CLIPS,
             "lr_scheduler_type": _SCHEDULES,
@@ -168,10 +212,29 @@ class AWPOConfig:
             if (value := getattr(self, name)) not in names
         ]
 
+    def _wrong_parts(self) -> list[str]:
+        problems = []
+        if not 0.0 <= self.awpo_difficulty_low <= self.awpo_difficulty_high <= 1.0:
+            problems.append(
+                f"awpo_difficulty_low {self.awpo_difficulty_low} and awpo_difficulty_high {self.awpo_difficulty_high}, "
+                "expected 0 <= low <= high <= 1"
+            )
+        problems += [problem for stage in self.awpo_stages for problem in stage.problems()]
+        problems += [
+            f"a stage watches {stage.metric!r}, expected one of {sorted(_STAGE_METRICS)}"
+            f"{did_you_mean(stage.metric, _STAGE_METRICS)}"
+            for stage in self.awpo_stages
+            if stage.metric is not None and stage.metric not in _STAGE_METRICS
+        ]
+        gates = {self.awpo_gate, *(stage.gate for stage in self.awpo_stages)} - {None, "none"}
+        if self.judge == "none" and self.advantage_estimator == "awpo" and gates:
+            problems.append("awpo_gate needs a judge; set judge to 'rubric', or awpo_gate to 'none'")
+        elif self.judge == "none" and self.advantage_estimator in HEARS_JUDGE - {"awpo"}:
+            problems.append(f"advantage_estimator {self.advantage_estimator!r} needs a judge; set judge to 'rubric'")
+        return problems
+
     def _wrong_shares(self, num_processes: int) -> list[str]:
         problems = []
-        if self.judge == "none" and self.advantage_estimator == "awpo" and self.awpo_gate != "none":
-            problems.append("awpo_gate needs a judge; set judge to 'rubric', or awpo_gate to 'none'")
         if self.num_generations < 2:
             problems.append(
                 f"num_generations is {self.num_generations}, expected at least 2: a group of one has no spread"

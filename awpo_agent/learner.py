@@ -17,6 +17,7 @@ from awpo_agent.advantages import Advantages
 from awpo_agent.batching import make_batch, micro_batches
 from awpo_agent.config import AWPOConfig
 from awpo_agent.losses import clipped_surrogate, sampled_logprobs
+from awpo_agent.probes import gradient_probe
 from awpo_agent.types import Rollout, TrainBatch
 
 
@@ -74,6 +75,27 @@ class Learner:
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
 
+    def probe(self, rollouts: Sequence[Rollout], advantages: Advantages) -> dict[str, float]:
+        """Return `gradient_probe` of this process's groups, to be called before `update`; nothing changes by it.
+
+        Args:
+            rollouts: This process's whole groups.
+            advantages: Of all processes' groups.
+        """
+        own = self._own_groups(rollouts)
+        size, trains_PG = self._args.num_generations, advantages.trains_PG[own]
+        batch = make_batch(rollouts, torch.zeros(len(rollouts)), trains_PG.flatten())
+
+        def logprob(group: int, member: int) -> torch.Tensor:
+            episode = batch.rows(torch.tensor([group * size + member]))
+            device = self._accelerator.device
+            ids_BT, is_sampled_BT = episode.ids_BT.to(device), episode.is_sampled_BT.to(device)
+            return sampled_logprobs(self.policy, ids_BT, is_sampled_BT, self._args.temperature)[0].sum()
+
+        parameters = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
+        parts = advantages.advantages_PG[own], advantages.reasoning_part_PG[own]
+        return gradient_probe(parameters, logprob, *parts, trains_PG)
+
     def update(self, rollouts: Sequence[Rollout], advantages: Advantages, step: int) -> dict[str, float]:
         """Make all updates of a step and return their metrics over all processes.
 
@@ -82,15 +104,14 @@ class Learner:
             advantages: Of all processes' groups.
             step: Decides, with the seed, which groups share an update.
         """
-        size, updates = self._args.num_generations, self._args.num_iterations * self._args.steps_per_generation
-        first_group = len(rollouts) // size * self._accelerator.process_index
-        own = slice(first_group, first_group + len(rollouts) // size)
+        updates = self._args.num_iterations * self._args.steps_per_generation
+        own = self._own_groups(rollouts)
         batch = make_batch(
             rollouts, advantages.advantages_PG[own].flatten().float(), advantages.trains_PG[own].flatten()
         )
         sums: Counter[str] = Counter()
         for iteration in range(self._args.num_iterations):
-            for rows in self._rows_of_updates(step, iteration, first_group, len(rollouts)):
+            for rows in self._rows_of_updates(step, iteration, own.start, len(rollouts)):
                 self._optimize(rollouts, batch, rows, advantages.clip_epsilon, sums)
         grad_norm = sums.pop("grad_norm", 0.0) / updates
         loss = self._total(sums.pop("loss", 0.0)) / updates
@@ -99,6 +120,11 @@ class Learner:
             name: self._total(sums[name]) / num_tokens for name in ("clip_ratio", "approx_kl", "logprob_gap", "entropy")
         }
         return {"loss": loss, "grad_norm": grad_norm, **means}
+
+    def _own_groups(self, rollouts: Sequence[Rollout]) -> slice:
+        """Which groups of all processes' are this process's."""
+        num_groups = len(rollouts) // self._args.num_generations
+        return slice(num_groups * self._accelerator.process_index, num_groups * (self._accelerator.process_index + 1))
 
     def _rows_of_updates(self, step: int, iteration: int, first_group: int, num_rows: int) -> Iterator[list[int]]:
         """Yield the rows of this process for each update; groups are dealt out over the batch of all processes."""

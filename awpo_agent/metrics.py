@@ -13,6 +13,8 @@ from awpo_agent.advantages import Advantages
 from awpo_agent.types import Rollout
 from awpo_env.types import JSON
 
+_NO_SIGNAL = 1e-9
+
 
 def rollout_metrics(rollouts: Sequence[Rollout], num_generations: int) -> dict[str, float]:
     """Return what the episodes of a step were like; TRL's names where the meaning is the same.
@@ -44,20 +46,39 @@ def rollout_metrics(rollouts: Sequence[Rollout], num_generations: int) -> dict[s
     if judged:
         metrics["judge/mean"] = float(np.mean(judged))
         metrics["judge/std"] = float(np.std(judged))
+        if (correlation := _judge_outcome_correlation(rollouts, num_generations)) is not None:
+            metrics["judge/outcome_correlation"] = correlation
     if asked:
         metrics["judge/missing_rate"] = 1.0 - len(judged) / asked
     return metrics
 
 
 def advantage_metrics(advantages: Advantages) -> dict[str, float]:
-    """Return what the estimator made of a step."""
+    """Return what the estimator made of a step.
+
+    ``awpo/variance`` is ``V = E[A^2]`` over the episodes that train, with the parts of outcome and judge (twice their
+    mean product is what is missing to the sum); ``awpo/frac_judge_alone`` the share of groups that the outcome leaves
+    without any advantage and the judge does not.
+    """
     trained = advantages.trains_PG & (advantages.advantages_PG != 0)
+    outcome_part_PG = advantages.advantages_PG - advantages.reasoning_part_PG
+    num_training = advantages.trains_PG.sum().clamp_min(1)
+    variance, of_outcome, of_reasoning = (
+        float(part.square().sum() / num_training)
+        for part in (advantages.advantages_PG, outcome_part_PG, advantages.reasoning_part_PG)
+    )
+    # Parts are sums of floats: what outcome and judge leave of each other's rounding is no signal.
+    judge_alone_P = trained.any(dim=1) & (outcome_part_PG.abs() <= _NO_SIGNAL).all(dim=1)
     return {
         "awpo/gate_mean": float(advantages.gate_P.mean()),
         "awpo/difficulty_mean": float(advantages.difficulty_P.mean()),
         "awpo/clip_eps": advantages.clip_epsilon,
         "awpo/frac_with_signal": float(trained.any(dim=1).double().mean()),
+        "awpo/frac_judge_alone": float(judge_alone_P.double().mean()),
         "awpo/advantage_std": float(advantages.advantages_PG.std()),
+        "awpo/variance": variance,
+        "awpo/variance_outcome": of_outcome,
+        "awpo/variance_reasoning": of_reasoning,
     }
 
 
@@ -117,6 +138,24 @@ def _share_without_spread(rollouts: Sequence[Rollout], num_generations: int) -> 
     groups = [rollouts[start : start + num_generations] for start in range(0, len(rollouts), num_generations)]
     values = [[rollout.outcome.value for rollout in group if rollout.outcome is not None] for group in groups]
     return float(np.mean([not group or max(group) - min(group) <= 1e-6 for group in values]))
+
+
+def _judge_outcome_correlation(rollouts: Sequence[Rollout], num_generations: int) -> float | None:
+    """Pearson's, of deviations from the group's means: only these reach an advantage. None where either is constant."""
+    deviations = []
+    for start in range(0, len(rollouts), num_generations):
+        pairs = [
+            (rollout.outcome.value, rollout.reasoning.value)
+            for rollout in rollouts[start : start + num_generations]
+            if rollout.outcome is not None and rollout.reasoning is not None and not rollout.reasoning.is_missing
+        ]
+        if pairs:
+            deviations.append(np.array(pairs) - np.mean(pairs, axis=0))
+    if not deviations:
+        return None
+    outcome, judge = np.concatenate(deviations).T
+    lengths = np.linalg.norm(outcome), np.linalg.norm(judge)
+    return float(outcome @ judge / np.prod(lengths)) if min(lengths) > _NO_SIGNAL else None
 
 
 def _tool_calls(rollouts: Sequence[Rollout]) -> tuple[int, int]:

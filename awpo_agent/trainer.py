@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,13 +12,12 @@ from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
-import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object, set_seed
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from awpo_agent.advantages import ESTIMATORS, Advantages, Estimator
+from awpo_agent.advantages import ESTIMATORS, Advantages, Estimator, count_begun, staged
 from awpo_agent.arguments import to_yaml
 from awpo_agent.chat import ChatTokens
 from awpo_agent.checkpoint import load_training_state, newest_checkpoint, prune, save_checkpoint, set_aside
@@ -29,6 +29,7 @@ from awpo_agent.metrics import advantage_metrics, episode_record, reward_tensors
 from awpo_agent.rollout import EnvironmentPool, EpisodeKey, RolloutLimits, collect
 from awpo_agent.tracking import RunRecorder
 from awpo_agent.types import Rollout
+from awpo_env.errors import UsageError
 from awpo_env.judges.base import Judge
 
 _LAST_TASK_SEED = 2**31 - 1
@@ -78,13 +79,17 @@ class AWPOTrainer:
         self.chat = ChatTokens(processing_class, args.template_options)
         self.environments = EnvironmentPool(environments)
         self.judge = judge
-        self.estimator = estimator or _named_estimator(args)
+        if estimator is not None and args.awpo_stages:
+            raise UsageError("awpo_stages change the estimator that the settings name; leave them out with your own")
+        self._own_estimator = estimator
         self._callbacks, self._on_episode = callbacks, on_episode
         self.learner = Learner(model, args, self.accelerator)
         self.engine = engine or TransformersEngine(
             self.policy, max_rows=args.generation_batch_size, max_length=args.max_length
         )
         self.step = 0
+        self._stages_begun = 0
+        self._begin_stages({})
         self._saved_step: int | None = None
         self._should_stop = False
 
@@ -122,9 +127,8 @@ class AWPOTrainer:
         """Write ``checkpoints/checkpoint-<step>``: a Hugging Face folder and the training state, whole or not."""
         folder = self.folder / "checkpoints" / f"checkpoint-{self.step}"
         if self.accelerator.is_main_process and self._saved_step != self.step:
-            save_checkpoint(
-                folder, self.policy, self.chat.tokenizer, {"step": self.step, "learner": self.learner.state_dict()}
-            )
+            state = {"step": self.step, "stages_begun": self._stages_begun, "learner": self.learner.state_dict()}
+            save_checkpoint(folder, self.policy, self.chat.tokenizer, state)
             prune(folder.parent, self.args.save_total_limit)
         self._saved_step = self.step
         self.accelerator.wait_for_everyone()
@@ -135,15 +139,20 @@ class AWPOTrainer:
         rollouts = self._collect()
         collected = time.perf_counter()
         advantages, all_rollouts = self._estimate(rollouts)
+        size = self.args.num_generations
+        figures = {**rollout_metrics(all_rollouts, size), **advantage_metrics(advantages)}
+        if self.args.awpo_stages:
+            figures["awpo/stage"] = float(self._stages_begun)
+        if self._probes(recorder):
+            figures |= self.learner.probe(rollouts, advantages)
         metrics = self.learner.update(rollouts, advantages, self.step)
         self._forget_weights()
         self.step += 1
+        self._begin_stages(figures)
         if recorder is not None:
-            size = self.args.num_generations
             metrics |= {
                 "step": self.step - 1,
-                **rollout_metrics(all_rollouts, size),
-                **advantage_metrics(advantages),
+                **figures,
                 "learning_rate": self.learner.learning_rate,
                 "rollout_time": collected - started,
                 "step_time": time.perf_counter() - started,
@@ -156,6 +165,18 @@ class AWPOTrainer:
             self.accelerator.log(metrics, step=self.step)
             for callback in self._callbacks:
                 callback(self.step, metrics)
+
+    def _probes(self, recorder: RunRecorder | None) -> bool:
+        """Whether this process looks at its gradients in this step; one is enough."""
+        return recorder is not None and self.args.awpo_probe_steps > 0 and self.step % self.args.awpo_probe_steps == 0
+
+    def _begin_stages(self, figures: Mapping[str, float]) -> None:
+        """Begin the stages that are due in the step to come; `figures` are those of the step before."""
+        stages = self.args.awpo_stages
+        self._stages_begun = count_begun(stages, self._stages_begun, self.step, figures)
+        switches = staged(self.args.switches, stages, self._stages_begun)
+        named = functools.partial(ESTIMATORS[self.args.advantage_estimator], switches=switches)
+        self.estimator: Estimator = self._own_estimator or named
 
     def _collect(self) -> list[Rollout]:
         """Play this process's share of whole groups; which process plays a group does not change its episodes."""
@@ -186,6 +207,8 @@ class AWPOTrainer:
         state = load_training_state(folder, self.policy)
         self.learner.load_state_dict(state["learner"])
         self.step = state["step"]
+        self._stages_begun = state["stages_begun"]
+        self._begin_stages({})
         self._forget_weights()
 
     def _forget_weights(self) -> None:
@@ -199,17 +222,6 @@ class AWPOTrainer:
     def _stops(self) -> bool:
         """Whether any process was asked to stop; all have to leave the loop after the same step."""
         return any(gather_object([self._should_stop])) if self.accelerator.num_processes > 1 else self._should_stop
-
-
-def _named_estimator(args: AWPOConfig) -> Estimator:
-    estimator = ESTIMATORS[args.advantage_estimator]
-    if args.advantage_estimator != "awpo":
-        return estimator
-
-    def awpo_with_switches(*tensors: torch.Tensor, **arguments: Any) -> Advantages:
-        return estimator(*tensors, **arguments, switches=args.switches)
-
-    return awpo_with_switches
 
 
 @contextlib.contextmanager

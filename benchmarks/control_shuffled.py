@@ -31,9 +31,10 @@ class ShuffledAWPO:
     def __call__(self, *tensors: torch.Tensor, epsilon: float, **named: torch.Tensor) -> Advantages:
         """See `awpo_agent.advantages.Estimator`."""
         right = awpo(*tensors, **named, epsilon=epsilon, switches=self._switches)
-        flat = right.advantages_PG.flatten()
-        order = torch.randperm(len(flat), generator=self._generator)
-        return dataclasses.replace(right, advantages_PG=flat[order].reshape(right.advantages_PG.shape))
+        order = torch.randperm(right.advantages_PG.numel(), generator=self._generator)
+        parts = {name: getattr(right, name) for name in ("advantages_PG", "reasoning_part_PG")}
+        shuffled = {name: part.flatten()[order].reshape(part.shape) for name, part in parts.items()}
+        return dataclasses.replace(right, **shuffled)
 
 
 def main() -> None:

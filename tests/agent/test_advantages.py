@@ -9,8 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from awpo_agent import advantages as module
-from awpo_agent.advantages import ALL_OFF, CLIPS, ESTIMATORS, GATES, AWPOSwitches, awpo, grpo
+from awpo_agent.advantages import ALL_OFF, CLIPS, ESTIMATORS, GATES, AWPOSwitches, awpo, groups, grpo, parts
 
 E = 1e-4  # what the estimators add to every standard deviation
 PLAIN = AWPOSwitches(all_right="reason", difficulty="none", clip="fixed")
@@ -22,11 +21,9 @@ def estimate(outcomes, judge=None, *, low=0.0, high=1.0, estimator=awpo, epsilon
     judge = judge if judge is not None else [[MISSING] * len(group) for group in outcomes]
     ranges = torch.tensor([[low, high]], dtype=torch.float64).repeat(len(outcomes), 1)
     tensors = []
-    for groups in (outcomes, judge):
-        tensors.append(
-            torch.tensor([[0.0 if x is None else x for x in group] for group in groups], dtype=torch.float64)
-        )
-        tensors.append(torch.tensor([[x is not None for x in group] for group in groups]))
+    for part in (outcomes, judge):
+        tensors.append(torch.tensor([[0.0 if x is None else x for x in group] for group in part], dtype=torch.float64))
+        tensors.append(torch.tensor([[x is not None for x in group] for group in part]))
     outcome_PG, outcome_valid_PG, reasoning_PG, reasoning_valid_PG = tensors
     return estimator(
         outcome_PG, ranges, outcome_valid_PG, reasoning_PG, reasoning_valid_PG, epsilon=epsilon, **arguments
@@ -125,7 +122,8 @@ def test_the_mix_is_one_pooled_scale():
 
 
 def test_the_identity_is_exact_without_the_constant(monkeypatch):
-    monkeypatch.setattr(module, "_STD_EPSILON", 0.0)
+    for module in (groups, parts):
+        monkeypatch.setattr(module, "STD_EPSILON", 0.0)
     generator = torch.Generator().manual_seed(1)
     for _ in range(50):
         o, q = torch.rand(2, 1, 6, generator=generator, dtype=torch.float64)

@@ -64,20 +64,48 @@ def test_what_does_not_exist_is_left_out():
 
 
 def test_advantage_metrics_by_hand():
+    # The first group: 1 = 0.75 + 0.25 of the judge. The second: the judge alone. The third: silent, one member broken.
+    # The fourth: 0.5 = 1 - 0.5, the judge against the outcome.
     advantages = Advantages(
-        torch.tensor([[1.0, -1.0], [0.0, 0.0]]),
-        torch.tensor([[True, True], [True, False]]),
+        torch.tensor([[1.0, -1.0], [2.0, -2.0], [0.0, 0.0], [0.5, -0.5]]),
+        torch.tensor([[0.25, -0.25], [2.0, -2.0], [0.0, 0.0], [-0.5, 0.5]]),
+        torch.tensor([[True, True], [True, True], [True, False], [True, True]]),
         0.15,
-        torch.tensor([0.5, 0.0]),
-        torch.tensor([1.5, 1.0]),
+        torch.tensor([0.5, 1.0, 0.0, 0.5]),
+        torch.tensor([1.5, 1.0, 1.0, 1.5]),
     )
     assert advantage_metrics(advantages) == {
-        "awpo/gate_mean": 0.25,
+        "awpo/gate_mean": 0.5,
         "awpo/difficulty_mean": 1.25,
         "awpo/clip_eps": 0.15,
-        "awpo/frac_with_signal": 0.5,
-        "awpo/advantage_std": pytest.approx((2 / 3) ** 0.5),
+        "awpo/frac_with_signal": 0.75,
+        "awpo/frac_judge_alone": 0.25,
+        "awpo/advantage_std": pytest.approx((10.5 / 7) ** 0.5),
+        "awpo/variance": pytest.approx(10.5 / 7),
+        "awpo/variance_outcome": pytest.approx((2 * 0.75**2 + 2) / 7),
+        "awpo/variance_reasoning": pytest.approx((2 * 0.25**2 + 8 + 2 * 0.5**2) / 7),
     }
+
+
+def test_a_judge_that_is_silent_in_all_groups_keeps_none_alive():
+    advantages = grpo(**reward_tensors(FOUR, 2), epsilon=0.2)
+    got = advantage_metrics(advantages)
+    assert (got["awpo/frac_judge_alone"], got["awpo/variance_reasoning"]) == (0.0, 0.0)
+    assert got["awpo/variance"] == got["awpo/variance_outcome"] > 0
+    nobody = advantage_metrics(grpo(**reward_tensors([rollout(None)] * 4, 2), epsilon=0.2))
+    assert (nobody["awpo/variance"], nobody["awpo/frac_judge_alone"]) == (0.0, 0.0)
+
+
+def test_the_judge_is_correlated_with_the_outcome_inside_groups():
+    # Deviations: outcome +-1/2 and +-1/2, judge +-0.1 and -+0.3: (0.05 - 0.15) * 2 / sqrt(1 * 0.2).
+    group, other = [rollout(1.0, 0.9), rollout(0.0, 0.7)], [rollout(1.0, 0.1), rollout(0.0, 0.7)]
+    got = rollout_metrics([*group, *other], 2)["judge/outcome_correlation"]
+    assert got == pytest.approx(-0.2 / 0.2**0.5)
+    # A judge who only likes one task better says nothing about its episodes, nor does who has one of the two rewards.
+    assert "judge/outcome_correlation" not in rollout_metrics([rollout(1.0, 0.9)] * 2 + [rollout(0.0, 0.1)] * 2, 2)
+    alone = [rollout(1.0, Score.missing("x")), rollout(None, 0.3)]
+    assert rollout_metrics([*group, *alone], 2)["judge/outcome_correlation"] == pytest.approx(1.0)
+    assert "judge/outcome_correlation" not in rollout_metrics(alone, 2)
 
 
 def test_an_episode_record_has_everything():

@@ -1,0 +1,54 @@
+"""AWPO's parts as settings: each chosen by name, each can be turned off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class AWPOSwitches:
+    """AWPO's parts. `ALL_OFF` is GRPO, bit for bit.
+
+    Attributes:
+        gate: ``std_ratio_mix``, ``std_ratio_reason``, ``hard`` or ``none`` (see `parts.GATES`).
+        coefficient: lambda >= 0, the size of the reasoning reward beside an outcome on [0, 1].
+        outcome_weight: >= 0, what outcomes are multiplied by before anything else; 0 trains on the judge alone.
+        reasoning_floor: >= 0. A group whose judge scores spread less than this has no reasoning signal: dividing by a
+            tiny spread would turn judge noise into unit-size advantages. 0 is none.
+        reasoning_scale: ``group_std`` (unit size in every group) or ``fixed`` (small disagreements stay small pushes).
+        reasoning_unit: Judge points, above 0, that make an advantage of 1 under ``fixed``.
+        all_right: What a group does whose outcomes are all the best attainable: ``reason`` (the gate decides),
+            ``outcome_only`` (the judge is not heard) or ``skip`` (the group is left out of the loss).
+        all_wrong: The same for a group whose outcomes are all the least attainable.
+        difficulty: ``interval``, ``smooth`` or ``none`` (see `parts.DIFFICULTIES`).
+        difficulty_low: Lower end of the medium band of the group's mean outcome, on [0, 1].
+        difficulty_high: Upper end of that band.
+        difficulty_boost: Weight, above 0, of a group of medium difficulty; the easiest and the hardest have 1.
+        clip: ``tighten``, ``fixed`` or ``widen`` (see `parts.CLIPS`).
+        clip_strength: eta >= 0, how far the clip radius follows the reliance on reasoning.
+    """
+
+    gate: str = "std_ratio_mix"
+    coefficient: float = 0.5
+    outcome_weight: float = 1.0
+    reasoning_floor: float = 0.02
+    reasoning_scale: str = "group_std"
+    reasoning_unit: float = 0.25
+    all_right: str = "skip"
+    all_wrong: str = "reason"
+    difficulty: str = "interval"
+    difficulty_low: float = 0.25
+    difficulty_high: float = 0.75
+    difficulty_boost: float = 1.5
+    clip: str = "tighten"
+    clip_strength: float = 1.0
+
+
+DEFAULTS = AWPOSwitches()
+"""The settings of AWPO unless others are named."""
+
+ALL_OFF = AWPOSwitches(gate="none", all_right="reason", all_wrong="reason", difficulty="none", clip="fixed")
+"""The switches that make `awpo` equal `grpo`."""
+
+SATURATION_RULES = ("reason", "outcome_only", "skip")
+"""What a group whose outcomes are all the best, or all the least attainable, may do."""
