@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ TABLES = _read_tables()
 """Columns by table name, the key first."""
 
 _SELECT = {name: f"SELECT * FROM {name} ORDER BY {', '.join(columns[:2])}" for name, columns in TABLES.items()}
-_INSERT = {name: f"INSERT INTO {name} VALUES (:{', :'.join(columns)})" for name, columns in TABLES.items()}
+_INSERT = {name: f"INSERT INTO {name} VALUES ({', '.join('?' * len(columns))})" for name, columns in TABLES.items()}
+_VALUES = {name: tuple(map(itemgetter, columns)) for name, columns in TABLES.items()}
 
 _idle: list[sqlite3.Connection] = []
 """Empty databases of closed backends, with their compiled statements. An episode is one transaction that is never
@@ -85,8 +87,8 @@ class Backend:
         self._clear()
         self._execute("BEGIN")
         for name, rows in snapshot.items():
-            if rows:
-                self._database.executemany(_INSERT[name], rows)
+            values = zip(*[map(value, rows) for value in _VALUES[name]], strict=True)
+            self._database.executemany(_INSERT[name], values)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:

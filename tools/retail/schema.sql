@@ -1,4 +1,5 @@
--- The shop. Text keys only, so that rows added in another order give an equal snapshot.
+-- The shop. Text keys only, so that rows added in another order give an equal snapshot. Statuses are checked with OR,
+-- because IN with more than two values makes SQLite build a table for every row.
 CREATE TABLE shop (today TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE stores (store_id TEXT PRIMARY KEY, city TEXT NOT NULL, street TEXT NOT NULL, closes TEXT NOT NULL)
   WITHOUT ROWID;
@@ -13,13 +14,13 @@ CREATE TABLE customers (
 ) WITHOUT ROWID;
 CREATE TABLE orders (
   order_id TEXT PRIMARY KEY, customer_id TEXT NOT NULL,
-  status TEXT NOT NULL CHECK (status IN ('pending', 'shipped', 'delivered', 'cancelled')),
+  status TEXT NOT NULL CHECK (status = 'pending' OR status = 'shipped' OR status = 'delivered' OR status = 'cancelled'),
   placed_on TEXT NOT NULL, delivered_on TEXT, street TEXT NOT NULL, city TEXT NOT NULL, zip TEXT NOT NULL,
   coupon TEXT, cancel_reason TEXT
 ) WITHOUT ROWID;
 CREATE TABLE items (
   item_id TEXT PRIMARY KEY, order_id TEXT NOT NULL, name TEXT NOT NULL, variant_id TEXT, price_cents INTEGER NOT NULL,
-  status TEXT NOT NULL CHECK (status IN ('sold', 'refunded', 'exchanged')), refund_reason TEXT
+  status TEXT NOT NULL CHECK (status = 'sold' OR status = 'refunded' OR status = 'exchanged'), refund_reason TEXT
 ) WITHOUT ROWID;
 CREATE TABLE shipments (
   order_id TEXT PRIMARY KEY, carrier TEXT NOT NULL, progress TEXT NOT NULL, location TEXT NOT NULL,

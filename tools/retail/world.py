@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import Any, TypeVar
@@ -15,7 +15,6 @@ Row = dict[str, JSON]
 Choice = TypeVar("Choice")
 
 _DRAWS_AT_ONCE = 64  # one draw of an array costs about as much as one draw of a number
-_DRAW_RANGE = 2**62  # so wide that the remainder is even enough for any bound here
 
 
 @dataclass
@@ -34,9 +33,10 @@ class World:
     order_digits: int = 4
     tables: dict[str, list[Row]] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
-    _draws: list[int] = field(default_factory=list)
+    _draws: Iterator[int] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._draws = _draw(self.rng)
         self.today = date(2025, 1, 1) + timedelta(days=self.below(365))
         self.tables["shop"] = [{"today": self.today.isoformat()}]
         self.customer = self.add_customer("post.io")
@@ -45,9 +45,7 @@ class World:
 
     def below(self, bound: int) -> int:
         """Return a whole number from 0 to `bound` - 1."""
-        if not self._draws:
-            self._draws = self.rng.integers(_DRAW_RANGE, size=_DRAWS_AT_ONCE).tolist()
-        return self._draws.pop() % bound
+        return next(self._draws) % bound
 
     def pick(self, choices: Sequence[Choice]) -> Choice:
         """Return one of the choices."""
@@ -190,3 +188,9 @@ class World:
             location=self.unused(CITIES),
             expected_on=self.unused([self.day(days) for days in range(1, 15)]),
         )
+
+
+def _draw(rng: np.random.Generator) -> Iterator[int]:
+    """Yield whole numbers of 62 bits without end, so wide that the remainder is even enough for any bound here."""
+    while True:
+        yield from reversed((rng.bit_generator.random_raw(_DRAWS_AT_ONCE) >> 2).tolist())
