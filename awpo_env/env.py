@@ -10,8 +10,9 @@ import gymnasium
 from gymnasium import spaces
 
 from awpo_env.errors import UsageError
-from awpo_env.execution import BackendCrash, close, goal_state, observation_text, run_call
-from awpo_env.limits import Limits
+from awpo_env.execution import BackendCrash, close, observation_text, run_call
+from awpo_env.hosting import backend_builder, built_or_broken, prepare_goal
+from awpo_env.limits import Limits, TokenCounter, estimate_tokens, shorten
 from awpo_env.outcomes import MALFORMED, check_weights, score_outcome
 from awpo_env.parsing import encodable, get_parser
 from awpo_env.rendering import render_messages
@@ -34,6 +35,8 @@ from awpo_env.users import ScriptedUser, User
 
 __all__ = ["Limits", "ToolUseEnv"]
 
+_TIMEOUTS_IN_A_ROW = 2
+
 
 class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
     """Tool use over several turns: text in, messages out, an outcome reward at the end.
@@ -51,9 +54,19 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
             fixed ones of a suite without a generator.
         outcome: The outcome reward: a name or weights by name (`awpo_env.outcomes.OUTCOMES`).
         parser: The layout of assistant text (`awpo_env.parsing.PARSERS`).
-        limits: When an episode is cut off; a mapping of `Limits` fields will do.
+        limits: When an episode or a result is cut off; a mapping of `Limits` fields will do.
+        tool_timeout: Most seconds a call may take; None is no limit. Two calls in a row that take longer end the
+            episode as ``environment_error``.
+        tool_isolation: Where tools run that have a time limit, are asynchronous or say that they wait: ``thread``, or
+            ``process`` for a backend that may crash or cannot be interrupted. All others run in place.
+        tool_memory_mb: Most MiB of address space of such a process; None is 4096.
         make_user: Builds who speaks for the user of a task.
         render_mode: ``ansi`` returns the transcript, ``human`` prints it.
+
+    Attributes:
+        answers_at_once: Whether no step waits for a tool; if it does, others had better go on meanwhile.
+        count_tokens: Counts the tokens of results; an estimate until whoever has a tokenizer replaces it.
+        run_call: Runs one call, as `awpo_env.execution.run_call` does; wrappers may put themselves in front.
 
     Raises:
         UsageError: An argument is impossible; one sentence says what was expected.
@@ -71,6 +84,9 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
         outcome: str | Mapping[str, float] = "success",
         parser: str = "hermes",
         limits: Limits | Mapping[str, int] | None = None,
+        tool_timeout: float | None = None,
+        tool_isolation: str = "thread",
+        tool_memory_mb: int | None = None,
         make_user: Callable[[Task], User] = ScriptedUser,
         render_mode: str | None = None,
     ) -> None:
@@ -80,6 +96,10 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
         check_weights(self._weights)
         self.parser = get_parser(parser)
         self._limits = limits if isinstance(limits, Limits) else Limits.from_mapping(limits or {})
+        self._build = backend_builder(self.suite, tool_timeout, tool_isolation, tool_memory_mb)
+        self.answers_at_once = self._build is self.suite.backend
+        self.count_tokens: TokenCounter = estimate_tokens
+        self.run_call = run_call
         self._make_user = make_user
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise UsageError(f"render_mode {render_mode!r} is unknown; expected one of {self.metadata['render_modes']}")
@@ -104,13 +124,14 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
         task_id = (options or {}).get("task_id")
         self.task = self.suite.task(task_id if task_id is not None else self._source.draw(self.np_random))
         # The next backend comes before the last one goes, as remote ones hand a connection on.
-        backend = self.suite.backend(self.task.state)
-        self.close()
-        self._backend = backend
+        last, self._backend = self._backend, built_or_broken(self._build, self.task.state)
+        if last is not None:
+            close(last)
+        self._goal = prepare_goal(self._build, self.task)
         self._user = self._make_user(self.task)
         self._available = list(self.task.tools or self.suite.tools)
         self._status, self._outcome = EpisodeStatus.RUNNING, None
-        self._num_turns = self._num_calls = self._num_parse_errors = 0
+        self._num_turns = self._num_calls = self._num_parse_errors = self._num_timeouts = 0
         self._messages = [{"role": "system", "content": encodable(self.task.policy or self.suite.policy)}]
         self._messages.append({"role": "user", "content": encodable(self._user.next(self._messages) or "")})
         return self._observation(0), self._info()
@@ -170,10 +191,12 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
         return text
 
     def close(self) -> None:
-        """Release the backend; may be called twice."""
+        """Release the backend and the process it may live in; may be called twice."""
         if self._backend is not None:
             close(self._backend)
             self._backend = None
+        if not self.answers_at_once:
+            close(self._build)
 
     def _require_running(self) -> None:
         if self._status is not EpisodeStatus.RUNNING or self._backend is None:
@@ -197,10 +220,19 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
             if self._num_calls > self._limits.max_tool_calls:
                 result = error_object(ErrorCode.LIMIT, f"only {self._limits.max_tool_calls} tool calls are allowed")
             else:
-                result, _ = run_call(self._backend, self.suite.tools, call, self._available)
+                result, has_run = self.run_call(self._backend, self.suite.tools, call, self._available)
+                self._count_timeouts(None if has_run else result["error"])
             name = call.name if isinstance(call, ToolCall) else MALFORMED
-            content = observation_text(result)
+            content = shorten(observation_text(result), self._limits.max_result_tokens, self.count_tokens)
             self._messages.append({"role": "tool", "tool_call_id": call_id, "name": name, "content": content})
+
+    def _count_timeouts(self, error: Mapping[str, JSON] | None) -> None:
+        if error is None or error["code"] == ErrorCode.TOOL_ERROR:
+            self._num_timeouts = 0
+        elif error["code"] == ErrorCode.TIMEOUT:
+            self._num_timeouts += 1
+            if self._num_timeouts == _TIMEOUTS_IN_A_ROW:
+                raise BackendCrash(f"{self._num_timeouts} calls in a row took too long: {error['message']}")
 
     def _end_user_turn(self) -> None:
         try:
@@ -238,7 +270,7 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
             try:
                 # In this order: behind a server, the reference may be played on the very state that is read here.
                 final = self._backend.snapshot()
-                goal = goal_state(self.suite.backend, self.task)
+                goal = self._goal()
             except Exception as error:
                 problem = f"comparing with the reference solution raised {type(error).__name__}: {error}"
                 self._status = EpisodeStatus.ENVIRONMENT_ERROR

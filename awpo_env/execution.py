@@ -20,6 +20,10 @@ class BackendCrash(Exception):
     """A suite's code raised something other than `ToolError`: a bug of the tool, not a mistake of the model."""
 
 
+class ToolTimeout(Exception):
+    """A hosted backend did not answer in time; the message says who and how long, for the model."""
+
+
 def run_call(
     backend: Backend, tools: ToolSet, call: ToolCall | MalformedCall, available: Sequence[str]
 ) -> tuple[JSON, bool]:
@@ -46,7 +50,11 @@ def run_call(
             return getattr(backend, call.name)(**integral(call.arguments)), True
     except ToolError as error:
         return error_object(ErrorCode.TOOL_ERROR, str(error.message)[:_LONGEST_REFUSAL]), False
-    except Exception as error:
+    except ToolTimeout as timeout:
+        return error_object(ErrorCode.TIMEOUT, str(timeout)), False
+    except BackendCrash:
+        raise
+    except (Exception, SystemExit) as error:
         raise BackendCrash(f"tool {call.name!r} raised {type(error).__name__}: {error}") from error
 
 

@@ -21,6 +21,7 @@ from awpo_env.catalogue import find_suite, table
 from awpo_env.env import ToolUseEnv
 from awpo_env.errors import UsageError
 from awpo_env.execution import close, run_call
+from awpo_env.hosting import backend_builder
 from awpo_env.sampling import sample_value
 from awpo_env.suites import SPLITS, Suite
 from awpo_env.types import Task, ToolCall
@@ -225,7 +226,7 @@ def _check_failed_calls(suite: Suite, task_ids: Sequence[str]) -> _Result:
     def examine(task_id: str) -> str | None:
         nonlocal num_failed
         task, rng = suite.task(task_id), np.random.default_rng(0)
-        backend = suite.backend(task.state)
+        backend = backend_builder(suite)(task.state)
         try:
             for call in task.reference_calls():
                 before = backend.snapshot()

@@ -1,0 +1,115 @@
+"""Looks after backends inside a worker, a thread or a process, and does what it is asked with them.
+
+`main` is the worker process: one line of JSON for every request and answer, over an inherited socket, so that nothing a
+backend prints can pass for an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import os
+import queue
+import resource
+import socket
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from awpo_env.errors import ToolError
+from awpo_env.execution import transaction
+from awpo_env.suites import Backend, load_suite
+from awpo_env.types import JSON
+
+_LONGEST_ERROR = 500  # characters of an exception's text
+
+
+class Attendant:
+    """Builds backends and answers requests about them; asynchronous tools are awaited.
+
+    Args:
+        build: Builds a backend from a task's state.
+    """
+
+    def __init__(self, build: Callable[[JSON], Backend]) -> None:
+        self._build = build
+        self._backends: dict[int, Backend] = {}
+
+    async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what is asked and return ``snapshot`` (and ``result``) of what went well, ``refusal`` or ``crash``."""
+        try:
+            return await self._do(**request)
+        except ToolError as error:
+            return {"refusal": error.message}
+        except (asyncio.CancelledError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # a tool may even call sys.exit()
+            return {"crash": f"{type(error).__name__}: {error}"[:_LONGEST_ERROR]}
+
+    async def close(self) -> None:
+        """Release every backend."""
+        while self._backends:
+            await self._do("close", next(iter(self._backends)))
+
+    async def _do(self, do: str, backend: int, **details: Any) -> dict[str, Any]:
+        if do == "build":
+            self._backends[backend] = self._build(details["state"])
+        kept = self._backends[backend]
+        if do == "close":
+            del self._backends[backend]
+            if hasattr(kept, "close"):
+                await _settled(kept.close())
+            return {}
+        if do == "restore":
+            kept.restore(details["snapshot"])
+        if do != "call":
+            return {"snapshot": kept.snapshot()}
+        with transaction(kept):
+            result = await _settled(getattr(kept, details["tool"])(**details["arguments"]))
+            return {"result": result, "snapshot": kept.snapshot()}
+
+
+async def _settled(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+def serve(channel: socket.socket, attendant: Attendant) -> None:
+    """Answer the requests that come over a socket until its other end is closed, which ends the process."""
+    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
+    lines = channel.makefile("r", encoding="utf-8", newline="\n")
+    # Read beside the tools: a parent that is gone ends this process even while a tool is stuck.
+    threading.Thread(target=_read, args=(lines, requests), daemon=True).start()
+    with asyncio.Runner() as runner:
+        while True:
+            reply = runner.run(attendant.answer(json.loads(requests.get())))
+            channel.sendall(_line(reply))
+
+
+def _read(lines: Any, requests: queue.SimpleQueue[str]) -> None:
+    try:
+        for line in lines:
+            requests.put(line)
+    finally:
+        os._exit(0)
+
+
+def _line(reply: dict[str, Any]) -> bytes:
+    try:
+        return json.dumps(reply, allow_nan=False).encode() + b"\n"
+    except (TypeError, ValueError, RecursionError) as error:
+        return json.dumps({"crash": f"{type(error).__name__}: no JSON value: {error}"}).encode() + b"\n"
+
+
+def main(arguments: list[str]) -> None:
+    """Serve one suite.
+
+    Args:
+        arguments: Number of the socket, most MiB of address space, name of the suite.
+    """
+    channel = socket.socket(fileno=int(arguments[0]))
+    most_bytes = int(arguments[1]) * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
+    attendant = Attendant(load_suite(arguments[2]).backend)
+    channel.sendall(_line({}))
+    serve(channel, attendant)
