@@ -7,26 +7,16 @@ import marshal
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import islice
 
 from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError
-from jsonschema.validators import extend
 
 from awpo_env.errors import SuiteError, closest
+from awpo_env.schema_rules import TooLargeError, bounded, compile_schema, is_integer
 from awpo_env.types import JSON, ErrorCode, ToolCall
+from awpo_env.violations import Violation, quote, read_violations
 
 _CALLABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-_LONGEST_QUOTE = 80  # characters of a model's value quoted back to it
-_NAMED_PROBLEMS = 3  # violations spelled out in one message
-_MOST_PROBLEMS = 20  # violations looked for; a list of 100,000 wrong items is one mistake, not 100,000
-
-
-def is_integer(value: JSON) -> bool:
-    """Whether `value` is an integer as JSON Schema has it (3.0 is one), of at most 64 bits as backends need it."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return -(2**63) <= value < 2**63 and value == int(value)
+_MOST_VIOLATIONS = 10  # told at once; a list of 100,000 wrong items is one mistake, not 100,000
 
 
 def integral(value: JSON) -> JSON:
@@ -42,17 +32,13 @@ def integral(value: JSON) -> JSON:
     return [integral(item) for item in value] if isinstance(value, list) else value
 
 
-_TYPES = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda checker, value: is_integer(value))
-_Validator = extend(Draft202012Validator, type_checker=_TYPES)
-
-
 def error_object(code: ErrorCode, message: str, **details: JSON) -> dict[str, JSON]:
     """Return the observation ``{"error": {...}}`` a model reads after a mistake.
 
     Args:
         code: The stable error code.
         message: What is wrong.
-        **details: `path` (JSON Pointer), `expected`, `did_you_mean`; None is left out.
+        **details: `path` (JSON Pointer), `expected`, `did_you_mean`, `also` (further mistakes); None is left out.
     """
     shown = {name: value for name, value in details.items() if value is not None}
     return {"error": {"code": str(code), "message": message, **shown}}
@@ -73,11 +59,15 @@ class ToolSet:
         self.declarations: dict[str, dict[str, JSON]] = {}
         self._validators: dict[str, Draft202012Validator] = {}
         for declaration in declarations:
-            name = _checked(declaration)
+            name = _checked_name(declaration)
             if name in self.declarations:
                 raise SuiteError(f"tool {name!r} is declared twice; names must be unique within a suite")
-            self.declarations[name] = json.loads(json.dumps(declaration))
-            self._validators[name] = _Validator(self.parameters(name))
+            try:
+                own = json.loads(_as_json(declaration))
+                self._validators[name] = compile_schema(own["function"]["parameters"])
+            except ValueError as error:
+                raise SuiteError(f"tool {name!r}: 'parameters' {error}") from None
+            self.declarations[name] = own
         self._image = lru_cache(maxsize=64)(self._make_image)
 
     def __iter__(self) -> Iterator[str]:
@@ -116,89 +106,51 @@ class ToolSet:
         if call.name not in available:
             return error_object(
                 ErrorCode.UNKNOWN_TOOL,
-                f"there is no tool {_quote(call.name)}",
+                f"there is no tool {quote(call.name)}",
                 expected=list(available),
                 did_you_mean=closest(call.name, available),
             )
-        problems = list(islice(self._validators[call.name].iter_errors(call.arguments), _MOST_PROBLEMS))
-        return _invalid_arguments(sorted(problems, key=_order)) if problems else None
+        violations = self.violations(call)
+        if not violations:
+            return None
+        first, *others = (violation.details() for violation in violations[:_MOST_VIOLATIONS])
+        if len(violations) > _MOST_VIOLATIONS:
+            others.append({"message": "and more"})
+        return error_object(ErrorCode.INVALID_ARGUMENTS, **first, also=others or None)
+
+    def violations(self, call: ToolCall) -> tuple[Violation, ...]:
+        """Return what is wrong with the arguments of a declared tool: at most eleven violations, in a stable order."""
+        try:
+            return read_violations(bounded(self._validators[call.name], call.arguments, _MOST_VIOLATIONS + 1))
+        except TooLargeError:
+            return (Violation("", "", "the arguments are too large to be checked; send less at once"),)
 
 
-def _checked(declaration: JSON) -> str:
+def _checked_name(declaration: JSON) -> str:
     function = declaration.get("function") if isinstance(declaration, Mapping) else None
     if not isinstance(function, Mapping) or declaration.get("type") != "function":
         raise SuiteError(
-            f"tool declaration {_quote(declaration)} is not of the form "
+            f"tool declaration {quote(declaration)} is not of the form "
             '{"type": "function", "function": {"name", "description", "parameters"}}'
         )
     name, parameters = function.get("name"), function.get("parameters")
     if not isinstance(name, str) or not _CALLABLE_NAME.fullmatch(name):
         raise SuiteError(
-            f"tool name {_quote(name)} is refused; expected 1 to 64 letters, digits, '_' or '-', no digit first"
+            f"tool name {quote(name)} is refused; expected 1 to 64 letters, digits, '_' or '-', no digit first"
         )
     if not isinstance(function.get("description"), str) or not function["description"].strip():
         raise SuiteError(f"tool {name!r} has no description; a model chooses tools by it, so write one sentence")
     if not isinstance(parameters, Mapping) or parameters.get("type") != "object":
         raise SuiteError(f'tool {name!r}: \'parameters\' must be a JSON Schema with "type": "object"')
-    try:
-        Draft202012Validator.check_schema(parameters)
-    except SchemaError as error:
-        raise SuiteError(f"tool {name!r}: 'parameters' is no valid Draft 2020-12 schema: {error.message}") from None
     return name
 
 
-def _quote(value: JSON) -> str:
-    text = repr(value)
-    return text if len(text) <= _LONGEST_QUOTE else text[:_LONGEST_QUOTE] + "..."
-
-
-def _order(error: ValidationError) -> tuple[list[tuple[bool, int | str]], str]:
-    return [(isinstance(step, str), step) for step in error.absolute_path], str(error.validator)
-
-
-def _pointer(error: ValidationError) -> str:
-    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in error.absolute_path)
-
-
-def _describe(error: ValidationError) -> str:
-    keyword, expected, value = error.validator, error.validator_value, error.instance
-    where = f"{_pointer(error)}: " if error.absolute_path else ""
-    if keyword == "required":
-        return f"{where}missing {', '.join(name for name in expected if name not in value)}"
-    if keyword == "additionalProperties" and expected is False:
-        extra = _unknown_names(error)
-        return f"{where}unknown argument {', '.join(_quote(name) for name in extra[:_NAMED_PROBLEMS])}"
-    if keyword == "type":
-        return f"{where}{_quote(value)} is not of type {expected}"
-    if keyword == "enum":
-        return f"{where}{_quote(value)} is not one of {_quote(expected)}"
-    if keyword is None:
-        return f"{where}nothing is allowed here"
-    return f"{where}{_quote(value)} violates {keyword} {_quote(expected)}"
-
-
-def _unknown_names(error: ValidationError) -> list[str]:
-    known, patterns = error.schema.get("properties", ()), error.schema.get("patternProperties", ())
-    return [name for name in error.instance if name not in known and not any(re.search(p, name) for p in patterns)]
-
-
-def _invalid_arguments(problems: list[ValidationError]) -> dict[str, JSON]:
-    first = problems[0]
-    # jsonschema reports every absent name on its own, each of them with the same description.
-    descriptions = list(dict.fromkeys(_describe(problem) for problem in problems))
-    message = "; ".join(descriptions[:_NAMED_PROBLEMS])
-    if len(descriptions) > _NAMED_PROBLEMS:
-        message += "; and more"
-    expected = suggestion = None
-    if first.validator == "enum":
-        expected = first.validator_value
-        if isinstance(first.instance, str):
-            suggestion = closest(first.instance, [str(value) for value in expected])
-    elif first.validator == "additionalProperties" and first.validator_value is False:
-        expected = list(first.schema.get("properties", ()))
-        suggestion = closest(_unknown_names(first)[0], expected)
-    elif first.validator in ("type", "required", "pattern", "const"):
-        expected = first.validator_value
-    return error_object(
-        ErrorCode.INVALID_ARGUMENTS, message, path=_pointer(first), expected=expected, did_you_mean=suggestion
-    )
+def _as_json(declaration: Mapping[str, JSON]) -> str:
+    try:
+        text = json.dumps(declaration, allow_nan=False)
+        json.dumps(declaration, ensure_ascii=False).encode("utf-8")
+    except RecursionError:
+        raise ValueError("are nested too deeply") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"cannot be written as JSON: {error}") from None
+    return text
