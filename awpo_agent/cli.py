@@ -26,6 +26,7 @@ _EXTRA_OF_MODULE = {
     "scipy": "train",
     "openai": "judge",
     "tenacity": "judge",
+    "aiolimiter": "judge",
     "vllm": "vllm",
     "mpmath": "bfcl",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from awpo_env.types import Score, Transcript
 
@@ -20,4 +20,13 @@ class Judge(Protocol):
         Args:
             transcripts: Episodes, finished or interrupted; any number, from any tasks.
         """
+        ...
+
+
+@runtime_checkable
+class AsyncJudge(Judge, Protocol):
+    """A judge that waits for somebody else: many episodes can be with it at once without a thread each."""
+
+    async def score_async(self, transcripts: Sequence[Transcript]) -> list[Score]:
+        """Do what `score` does without blocking the event loop it is awaited on."""
         ...

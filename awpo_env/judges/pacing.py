@@ -1,0 +1,120 @@
+"""When a request may go out: rates a minute, pauses the server asked for, and a circuit breaker for a broken one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiolimiter import AsyncLimiter
+
+_LONGEST_PAUSE_S = 3600.0  # a server whose clock is wrong may ask for a year
+
+
+class ServerDown(Exception):
+    """The server cannot be asked in the time there is; the text says why."""
+
+
+class Pace:
+    """Holds requests back. One for each endpoint, shared by all of its requests, used on one event loop.
+
+    After `breaker_failures` failures in a row nothing is sent for `breaker_pause_s`; then one request tries for all,
+    and the others go on when it succeeds. When this has lasted `patience_s`, requests that are not that one try raise
+    `ServerDown` at once, so that an outage costs seconds instead of a time-out for each episode.
+
+    Args:
+        requests_per_minute: None is no limit.
+        tokens_per_minute: None is no limit.
+        breaker_failures: At least 1.
+        breaker_pause_s: Seconds between tries while the server fails.
+        patience_s: Seconds an outage is waited for.
+    """
+
+    def __init__(
+        self,
+        requests_per_minute: float | None,
+        tokens_per_minute: float | None,
+        breaker_failures: int,
+        breaker_pause_s: float,
+        patience_s: float,
+    ) -> None:
+        self._requests = AsyncLimiter(requests_per_minute, 60) if requests_per_minute else None
+        self._tokens = AsyncLimiter(tokens_per_minute, 60) if tokens_per_minute else None
+        self._breaker_failures = breaker_failures
+        self._breaker_pause_s = breaker_pause_s
+        self._patience_s = patience_s
+        self._num_failures = 0
+        self._failing_since = 0.0
+        self._resume_at = 0.0
+        self._trying = asyncio.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the breaker has opened: the server is taken for broken."""
+        return self._num_failures >= self._breaker_failures
+
+    async def limit(self, tokens: int) -> float:
+        """Wait for the rates and return the seconds that took.
+
+        Args:
+            tokens: About how many the request will cost, prompt and reply; a single one may exceed the rate.
+        """
+        start = time.monotonic()
+        if self._requests is not None:
+            await self._requests.acquire()
+        if self._tokens is not None:
+            await self._tokens.acquire(min(tokens, self._tokens.max_rate))
+        return time.monotonic() - start
+
+    @asynccontextmanager
+    async def turn(self, left_s: float) -> AsyncIterator[None]:
+        """Enter when a request may be sent; leave when its end was told to `succeeded` or `failed`.
+
+        Args:
+            left_s: Seconds the caller still has.
+
+        Raises:
+            ServerDown: See the class; or the server asked for a longer pause than the caller has time.
+        """
+        while True:
+            self._lose_patience(left_s)
+            await self._until_resumed()
+            if not self.is_open:
+                yield
+                return
+            self._lose_patience(left_s)
+            async with self._trying:
+                await self._until_resumed()
+                if self.is_open:
+                    yield
+                    return
+
+    def succeeded(self) -> None:
+        """The server answered, whatever it said."""
+        self._num_failures = 0
+
+    def failed(self) -> None:
+        """The server did not answer, or said that it is broken."""
+        now = time.monotonic()
+        if self._num_failures == 0:
+            self._failing_since = now
+        self._num_failures += 1
+        if self.is_open:
+            self._resume_at = max(self._resume_at, now + self._breaker_pause_s)
+
+    def pause(self, seconds: float) -> None:
+        """Send nothing for this long, but at most an hour: the server asked for it."""
+        self._resume_at = max(self._resume_at, time.monotonic() + min(seconds, _LONGEST_PAUSE_S))
+
+    async def _until_resumed(self) -> None:
+        while (wait := self._resume_at - time.monotonic()) > 0:
+            await asyncio.sleep(wait)
+
+    def _lose_patience(self, left_s: float) -> None:
+        now = time.monotonic()
+        if self._resume_at - now > left_s:
+            raise ServerDown(f"nothing may be sent for {self._resume_at - now:.0f} s")
+        is_waiting = self._resume_at > now or self._trying.locked()
+        if self.is_open and is_waiting and now - self._failing_since > self._patience_s:
+            raise ServerDown(f"the server has failed {self._num_failures} times in a row")

@@ -1,0 +1,106 @@
+"""Reading a judge model's reply: any text becomes one verdict an id, or says why it cannot be used."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import best_match
+
+from awpo_env.judges.rubric_file import Rubric
+from awpo_env.types import JSON, Score
+
+_LONGEST_REPLY = 40_000  # characters; nothing longer is a verdict, and looking for JSON in it takes time
+_LONGEST_PROBLEM = 300
+_LONGEST_RATIONALE = 2_000
+_END_OF_THOUGHT = "</think>"
+
+
+class InvalidReply(Exception):
+    """A reply that cannot be used; the text says why, in words the model can act on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a judge model said about one transcript.
+
+    Attributes:
+        rationale: Why.
+        marks: Whole numbers by criterion; None where one does not apply.
+    """
+
+    rationale: str
+    marks: dict[str, int | None]
+
+    def score(self, rubric: Rubric) -> Score:
+        """Return the score these marks add up to."""
+        return Score(min(1.0, rubric.value(self.marks)), self.rationale, rubric.parts(self.marks))
+
+
+def read_reply(text: str, rubric: Rubric, ids: Sequence[str]) -> dict[str, Verdict]:
+    """Find the verdicts in a reply and match them by id, whatever stands around them and in whatever order.
+
+    Args:
+        text: The reply; anything.
+        rubric: What was asked for.
+        ids: Distinct ids of the transcripts that were asked about.
+
+    Raises:
+        InvalidReply: There is no verdict, more than one of the same transcript, or one that breaks the schema.
+    """
+    validator = Draft202012Validator(rubric.schema(ids))
+    found, problem = [], "there is no JSON object in it"
+    for value in _json_objects(text[:_LONGEST_REPLY]):
+        if not isinstance(value.get("verdicts"), list):
+            problem = "the JSON object has no list 'verdicts'"
+            continue
+        if mismatch := _id_problem(value["verdicts"], ids):
+            problem = mismatch
+        elif error := best_match(validator.iter_errors(value)):
+            problem = f"at {error.json_path}: {error.message}"
+        elif value not in found:
+            found.append(value)
+    if len(found) > 1:
+        problem = "it holds several different verdicts"
+    if len(found) != 1:
+        raise InvalidReply(problem[:_LONGEST_PROBLEM])
+    return {
+        entry["id"]: Verdict(
+            entry["rationale"][:_LONGEST_RATIONALE],
+            {name: None if mark is None else int(mark) for name, mark in entry["marks"].items()},
+        )
+        for entry in found[0]["verdicts"]
+    }
+
+
+def _id_problem(verdicts: Sequence[JSON], ids: Sequence[str]) -> str:
+    given = Counter(str(entry.get("id")) for entry in verdicts if isinstance(entry, dict))
+    problems = [f"no verdict for id {wanted}" for wanted in ids if wanted not in given]
+    problems += [f"unknown id {name[:40]!r}" for name in given if name not in ids]
+    problems += [f"{count} verdicts for id {name[:40]}" for name, count in given.items() if count > 1]
+    return "; ".join(problems)
+
+
+def _json_objects(text: str) -> Iterator[dict[str, JSON]]:
+    """Yield every JSON object of a text that does not lie within another, after the model's own thinking."""
+    position = max(0, text.rfind(_END_OF_THOUGHT))
+    while (position := text.find("{", position)) >= 0:
+        try:
+            value, position = _DECODER.raw_decode(text, position)
+        except RecursionError:
+            return  # nested like no verdict is, and slow to look through
+        except ValueError:
+            position += 1
+        else:
+            yield value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
