@@ -175,10 +175,8 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
     @property
     def transcript(self) -> Transcript:
         """The episode so far, for judges and logs."""
-        declarations = self.suite.tools.declarations
-        return Transcript(
-            self.task, tuple(self._messages), tuple(declarations[name] for name in self._available), self._status
-        )
+        tools = self.suite.tools.shown(self._available)
+        return Transcript(self.task, tuple(self._messages), tuple(tools), self._status)
 
     def render(self) -> str | None:
         """Return (``ansi``) or print (``human``) the transcript."""
@@ -286,11 +284,11 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
         return self._observation(num_before), reward, terminated, is_over and not terminated, info
 
     def _observation(self, num_before: int) -> dict[str, Any]:
-        # Users keep observations, so each is a copy of its own.
+        # Users keep observations, so each has messages of its own; declarations cannot be changed.
         return {
             "messages": tuple(map(_copy, self._messages)),
             "new_messages": tuple(map(_copy, self._messages[num_before:])),
-            "tools": self.suite.tools.copies(self._available),
+            "tools": self.suite.tools.shown(self._available),
         }
 
     def _info(self) -> dict[str, Any]:

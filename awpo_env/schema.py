@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import marshal
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import lru_cache
 
 from jsonschema import Draft202012Validator
 
 from awpo_env.errors import SuiteError, closest
+from awpo_env.frozen import FrozenList, freeze
 from awpo_env.schema_rules import TooLargeError, bounded, compile_schema, is_integer
 from awpo_env.types import JSON, ErrorCode, ToolCall
 from awpo_env.violations import Violation, quote, read_violations
@@ -63,12 +62,11 @@ class ToolSet:
             if name in self.declarations:
                 raise SuiteError(f"tool {name!r} is declared twice; names must be unique within a suite")
             try:
-                own = json.loads(_as_json(declaration))
+                own = freeze(json.loads(_as_json(declaration)))
                 self._validators[name] = compile_schema(own["function"]["parameters"])
             except ValueError as error:
                 raise SuiteError(f"tool {name!r}: 'parameters' {error}") from None
             self.declarations[name] = own
-        self._image = lru_cache(maxsize=64)(self._make_image)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.declarations)
@@ -85,12 +83,9 @@ class ToolSet:
     def __deepcopy__(self, memo: object) -> ToolSet:
         return self
 
-    def copies(self, names: Sequence[str]) -> tuple[dict[str, JSON], ...]:
-        """Return the declarations of some tools; they are the caller's to change."""
-        return marshal.loads(self._image(tuple(names)))  # the fastest deep copy of JSON there is
-
-    def _make_image(self, names: tuple[str, ...]) -> bytes:
-        return marshal.dumps(tuple(self.declarations[name] for name in names))
+    def shown(self, names: Iterable[str]) -> list[dict[str, JSON]]:
+        """Return the declarations of some tools; everybody gets the same ones, and nobody can change them."""
+        return FrozenList(self.declarations[name] for name in names)
 
     def parameters(self, name: str) -> dict[str, JSON]:
         """Return the JSON Schema of a tool's arguments."""

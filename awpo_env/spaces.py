@@ -65,12 +65,14 @@ class AssistantText(Space[str]):
         return f"AssistantText(tools={list(self._tools)})"
 
 
-class _JSONObjects(Space[tuple]):
-    """A tuple of JSON objects; two such spaces are equal when they hold the same sort of thing."""
+class _JSONObjects(Space[Sequence[dict[str, Any]]]):
+    """JSON objects in a row; two such spaces are equal when they hold the same sort of thing."""
 
-    def __init__(self, fits: Callable[[dict[str, Any]], bool], seed: int | np.random.Generator | None) -> None:
+    def __init__(
+        self, row: type, fits: Callable[[dict[str, Any]], bool], seed: int | np.random.Generator | None
+    ) -> None:
         super().__init__(dtype=object, seed=seed)
-        self._fits = fits
+        self._row, self._fits = row, fits
 
     @property
     def is_np_flattenable(self) -> bool:
@@ -78,8 +80,8 @@ class _JSONObjects(Space[tuple]):
         return False
 
     def contains(self, x: Any) -> bool:
-        """Whether `x` is a tuple of JSON objects of the right form."""
-        return isinstance(x, tuple) and all(isinstance(item, dict) and self._fits(item) for item in x)
+        """Whether `x` is such a row, with objects of the right form."""
+        return isinstance(x, self._row) and all(isinstance(item, dict) and self._fits(item) for item in x)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)
@@ -97,10 +99,10 @@ def _is_declaration(item: dict[str, Any]) -> bool:
 
 
 class Messages(_JSONObjects):
-    """A conversation: OpenAI-style messages."""
+    """A conversation: a tuple of OpenAI-style messages."""
 
     def __init__(self, seed: int | np.random.Generator | None = None) -> None:
-        super().__init__(_is_message, seed)
+        super().__init__(tuple, _is_message, seed)
 
     def sample(self, mask: Any = None, probability: Any = None) -> tuple[Message, ...]:
         """Return a conversation of one user message."""
@@ -108,16 +110,16 @@ class Messages(_JSONObjects):
 
 
 class Declarations(_JSONObjects):
-    """The tools on show: OpenAI-style declarations.
+    """The tools on show: a list of OpenAI-style declarations.
 
     Args:
         tools: What `sample` draws from.
     """
 
     def __init__(self, tools: Sequence[dict[str, Any]], seed: int | np.random.Generator | None = None) -> None:
-        super().__init__(_is_declaration, seed)
+        super().__init__(list, _is_declaration, seed)
         self._tools = tuple(tools)
 
-    def sample(self, mask: Any = None, probability: Any = None) -> tuple[dict[str, Any], ...]:
+    def sample(self, mask: Any = None, probability: Any = None) -> list[dict[str, Any]]:
         """Return one of the tools."""
-        return (self._tools[int(self.np_random.integers(len(self._tools)))],)
+        return [self._tools[int(self.np_random.integers(len(self._tools)))]]

@@ -12,6 +12,7 @@ import pytest
 
 from awpo_env.env import ToolUseEnv
 from awpo_env.errors import UsageError
+from awpo_env.frozen import thaw
 from awpo_env.limits import Limits
 from awpo_env.parsing import get_parser
 from awpo_env.suites import Suite
@@ -274,10 +275,18 @@ def test_who_changes_an_observation_changes_nothing_else(make: Make, call: Call)
         message["content"] = "spoilt"
         for asked in message.get("tool_calls", ()):
             asked["id"] = asked["function"]["name"] = "spoilt"
-    observation["tools"][0]["function"]["parameters"]["properties"]["x"] = {}
     assert json.dumps(env.transcript.messages) == kept
     assert "spoilt" not in json.dumps(env.step("bye")[0])
-    assert env.suite.tools.parameters("list_notes")["properties"] == {}
+
+
+def test_declarations_are_shared_and_cannot_be_changed(make: Make, call: Call) -> None:
+    env = make(task="ask")
+    observation, *_ = env.step(call("list_notes"))
+    for tools in (observation["tools"], env.transcript.tools, env.observation_space["tools"].sample()):
+        with pytest.raises(TypeError, match="thaw"):
+            tools[0]["function"]["parameters"]["properties"]["x"] = {}
+    thaw(observation["tools"])[0]["function"]["name"] = "spoilt"
+    assert json.dumps(env.step("bye")[0]["tools"]) == json.dumps(list(env.suite.tools.declarations.values()))
 
 
 # -- rendering and wrong use -------------------------------------------------------------------------------------------

@@ -126,7 +126,8 @@ def test_spaces_hold_what_they_sample_and_nothing_else(notes: Suite) -> None:
         (Messages(seed=0), ({"role": "nobody", "content": ""},)),
         (Messages(seed=0), [{"role": "user", "content": ""}]),
         (Messages(seed=0), ({"role": "user", "content": None},)),
-        (Declarations(declarations, seed=0), ({"type": "function"},)),
+        (Declarations(declarations, seed=0), [{"type": "function"}]),
+        (Declarations(declarations, seed=0), tuple(declarations)),
     ]
     for space, other in spaces:
         assert space.sample() in space
