@@ -12,9 +12,10 @@ from gymnasium import spaces
 from awpo_env.errors import UsageError
 from awpo_env.execution import BackendCrash, close, observation_text, run_call
 from awpo_env.hosting import backend_builder, built_or_broken, prepare_goal
+from awpo_env.json_text import encodable
 from awpo_env.limits import Limits, TokenCounter, estimate_tokens, shorten
 from awpo_env.outcomes import MALFORMED, check_weights, score_outcome
-from awpo_env.parsing import encodable, get_parser
+from awpo_env.parsing import get_parser
 from awpo_env.rendering import render_messages
 from awpo_env.schema import error_object
 from awpo_env.sources import TaskSource

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from awpo_env.errors import ToolError
-from awpo_env.parsing import encodable
+from awpo_env.json_text import encodable
 from awpo_env.schema import ToolSet, error_object, integral
 from awpo_env.suites import Backend
 from awpo_env.types import JSON, ErrorCode, MalformedCall, Task, ToolCall

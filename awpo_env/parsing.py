@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from awpo_env.errors import UsageError, did_you_mean
+from awpo_env.json_text import loads_strict
+from awpo_env.pythonic import read_calls, write_call
 from awpo_env.types import JSON, AssistantMessage, MalformedCall, ToolCall
 
-_DEEPEST_ARGUMENTS = 32  # levels of nesting; no real tool needs more, and recursion has to end somewhere
 _LONGEST_CALL = 100_000  # characters; bounds what validators, backends and error messages are ever given
-
-
-def encodable(text: str) -> str:
-    """Return `text` with every lone surrogate replaced by U+FFFD, so that it can be stored as UTF-8.
-
-    >>> encodable("a\\ud800b") == "a\\ufffdb"
-    True
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        # Through UTF-16, two halves that belong together become their character; only lone ones are lost.
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 class Parser(Protocol):
@@ -36,12 +23,18 @@ class Parser(Protocol):
         ...
 
     def format(self, message: AssistantMessage) -> str:
-        """Write a message the way a model of this layout writes it; `parse` gives it back."""
+        """Write a message the way a model of this layout writes it.
+
+        `parse` gives it back, unless the reasoning or the content holds what the layout marks calls with.
+        """
         ...
 
 
 _THINK, _THINK_END = "<think>", "</think>"
 _CALL, _CALL_END = "<tool_call>", "</tool_call>"
+_TAGS = (_THINK, _THINK_END, _CALL, _CALL_END)
+
+_Calls = tuple[ToolCall | MalformedCall, ...]
 
 
 class HermesParser:
@@ -49,39 +42,86 @@ class HermesParser:
 
     def parse(self, text: str) -> AssistantMessage:
         """See `Parser.parse`. Reasoning that is never closed swallows the rest, calls included."""
-        reasoning, text = _split_reasoning(text)
-        content: list[str] = []
-        calls: list[ToolCall | MalformedCall] = []
-        position = 0
-        while (start := text.find(_CALL, position)) >= 0:
-            content.append(text[position:start])
-            start += len(_CALL)
-            end = text.find(_CALL_END, start)
-            if end < 0:
-                calls.append(MalformedCall(text[start:], f"{_CALL} is never closed"))
-                position = len(text)
-            else:
-                calls.append(_read_call(text[start:end]))
-                position = end + len(_CALL_END)
-        content.append(text[position:])
-        return AssistantMessage(reasoning.strip(), "".join(content).strip(), tuple(calls))
+        reasoning, rest = _split_reasoning(text, text.find(_CALL))
+        content, blocks = _split_blocks(rest)
+        calls = tuple(block if isinstance(block, MalformedCall) else _read_call(block) for block in blocks)
+        return AssistantMessage(reasoning.strip(), content.strip(), calls)
 
     def format(self, message: AssistantMessage) -> str:
         """See `Parser.format`; the arguments keep their order. Tags inside a call are escaped."""
-        parts = [f"{_THINK}{message.reasoning}{_THINK_END}"] if message.reasoning else []
-        parts.append(message.content)
-        for call in message.calls:
-            if isinstance(call, MalformedCall):
-                body = call.text
+        calls = (f"{_CALL}{_write_call(call)}{_CALL_END}" for call in message.calls)
+        return "".join([_write_reasoning(message), message.content, *calls])
+
+
+class ToolRLParser:
+    """The ToolRL layout: thoughts, one block of calls a line with their ``parameters``, and a ``<response>``."""
+
+    def parse(self, text: str) -> AssistantMessage:
+        """See `Parser.parse`. Text outside every block counts as response."""
+        reasoning, rest = _split_reasoning(text, text.find(_CALL))
+        content, blocks = _split_blocks(rest)
+        calls: list[ToolCall | MalformedCall] = []
+        for block in blocks:
+            if isinstance(block, MalformedCall):
+                calls.append(block)
             else:
-                body = json.dumps({"name": call.name, "arguments": call.arguments}, ensure_ascii=False)
-                if any(tag in body for tag in (_THINK, _THINK_END, _CALL, _CALL_END)):
-                    body = body.replace("<", "\\u003c")  # in JSON "<" stands only inside strings
-            parts.append(f"{_CALL}{body}{_CALL_END}")
-        return "".join(parts)
+                lines = [line for line in block.split("\n") if line.strip()]
+                calls += [_read_call(line, "parameters") for line in lines or [""]]
+        content = content.replace("<response>", "").replace("</response>", "")
+        return AssistantMessage(reasoning.strip(), content.strip(), tuple(calls))
+
+    def format(self, message: AssistantMessage) -> str:
+        """See `Parser.format`; the arguments keep their order. Tags inside a call are escaped."""
+        parts = [_write_reasoning(message)] if message.reasoning else []
+        if message.calls:
+            parts += [_CALL, *(_write_call(call, "parameters") for call in message.calls), _CALL_END]
+        if message.content:
+            parts.append(f"<response>{message.content}</response>")
+        return "\n".join(parts)
 
 
-PARSERS: Mapping[str, Parser] = {"hermes": HermesParser()}
+class JSONListParser:
+    """Calls as one JSON list at the end: ``<think>..</think>content [{"name":..., "arguments":...}, ...]``.
+
+    The list begins with ``[{`` at the start of a line, and nothing follows it.
+    """
+
+    _start = re.compile(r"^[ \t]*\[\s*\{", re.MULTILINE)
+
+    def parse(self, text: str) -> AssistantMessage:
+        """See `Parser.parse`. A list that is not JSON is one malformed call; in one that is, each item counts alone."""
+        return _parse_list(text, self._start, _read_json_list)
+
+    def format(self, message: AssistantMessage) -> str:
+        """See `Parser.format`; the arguments keep their order. Tags inside a call are escaped."""
+        return _write_list(message, [_write_call(call) for call in message.calls])
+
+
+class PythonicParser:
+    """Calls as Python writes them, the layout of Llama: ``<think>..</think>content [name(argument=value), ...]``.
+
+    The list begins with ``[name(`` at the start of a line, and nothing follows it. Values are literals; arguments whose
+    names Python does not allow stand in ``**{...}``. Nothing is ever evaluated.
+    """
+
+    _start = re.compile(r"^[ \t]*\[[ \t]*[A-Za-z_][A-Za-z0-9_.-]*\(", re.MULTILINE)
+
+    def parse(self, text: str) -> AssistantMessage:
+        """See `Parser.parse`. A list that cannot be read is one malformed call."""
+        return _parse_list(text, self._start, _read_pythonic_list)
+
+    def format(self, message: AssistantMessage) -> str:
+        """See `Parser.format`; the arguments keep their order. Tags inside a call are escaped."""
+        calls = [call.text if isinstance(call, MalformedCall) else write_call(call) for call in message.calls]
+        return _write_list(message, [_escaped(call, "\\x3c") for call in calls])
+
+
+PARSERS: Mapping[str, Parser] = {
+    "hermes": HermesParser(),
+    "json": JSONListParser(),
+    "pythonic": PythonicParser(),
+    "toolrl": ToolRLParser(),
+}
 """Parsers by the name an environment is given."""
 
 
@@ -96,9 +136,9 @@ def get_parser(name: str) -> Parser:
     return PARSERS[name]
 
 
-def _split_reasoning(text: str) -> tuple[str, str]:
-    start, call = text.find(_THINK), text.find(_CALL)
-    if start >= 0 and not 0 <= call < start:
+def _split_reasoning(text: str, first_call: int) -> tuple[str, str]:
+    start = text.find(_THINK)
+    if start >= 0 and not 0 <= first_call < start:
         reasoning, _, rest = text[start + len(_THINK) :].partition(_THINK_END)
         return reasoning, text[:start] + rest
     # Some templates open <think> in the prompt, so that the sampled text holds only its end.
@@ -106,87 +146,93 @@ def _split_reasoning(text: str) -> tuple[str, str]:
     return (reasoning, rest) if closed and start < 0 else ("", text)
 
 
-def _read_call(body: str) -> ToolCall | MalformedCall:
+def _write_reasoning(message: AssistantMessage) -> str:
+    return f"{_THINK}{message.reasoning}{_THINK_END}" if message.reasoning else ""
+
+
+def _split_blocks(text: str) -> tuple[str, list[str | MalformedCall]]:
+    """Return what stands outside of the blocks of calls, and what stands in each."""
+    outside: list[str] = []
+    blocks: list[str | MalformedCall] = []
+    position = 0
+    while (start := text.find(_CALL, position)) >= 0:
+        outside.append(text[position:start])
+        start += len(_CALL)
+        end = text.find(_CALL_END, start)
+        if end < 0:
+            blocks.append(MalformedCall(text[start:], f"{_CALL} is never closed"))
+            position = len(text)
+        else:
+            blocks.append(text[start:end])
+            position = end + len(_CALL_END)
+    outside.append(text[position:])
+    return "".join(outside), blocks
+
+
+def _read_call(body: str, arguments_key: str = "arguments") -> ToolCall | MalformedCall:
     if len(body) > _LONGEST_CALL:
-        return MalformedCall(body, f"a call of {len(body)} characters; at most {_LONGEST_CALL} are read")
+        return _too_long(body)
     try:
-        value = loads_strict(body)
+        return _as_call(loads_strict(body), body, arguments_key)
     except ValueError as error:
         return MalformedCall(body, str(error))
+
+
+def _too_long(body: str) -> MalformedCall:
+    return MalformedCall(body, f"a call of {len(body)} characters; at most {_LONGEST_CALL} are read")
+
+
+def _as_call(value: JSON, body: str, key: str = "arguments") -> ToolCall | MalformedCall:
     if not isinstance(value, dict) or not isinstance(value.get("name"), str):
-        return MalformedCall(body, 'a call is {"name": "...", "arguments": {...}}')
-    arguments = value.get("arguments", {})
+        return MalformedCall(body, f'a call is {{"name": "...", "{key}": {{...}}}}')
+    arguments = value.get(key, {})
     if not isinstance(arguments, dict):
-        return MalformedCall(body, '"arguments" must be an object')
-    if unknown := [key for key in value if key not in ("name", "arguments")]:
-        return MalformedCall(body, f"unexpected key {unknown[0][:64]!r} beside name and arguments")
+        return MalformedCall(body, f'"{key}" must be an object')
+    if unknown := [each for each in value if each not in ("name", key)]:
+        return MalformedCall(body, f"unexpected key {unknown[0][:64]!r} beside name and {key}")
     return ToolCall(value["name"], arguments)
 
 
-def loads_strict(text: str) -> JSON:
-    """Parse JSON as the standard has it: no NaN, no Infinity, no duplicate keys, no lone surrogates, no deep nesting.
+def _write_call(call: ToolCall | MalformedCall, arguments_key: str = "arguments") -> str:
+    if isinstance(call, MalformedCall):
+        return call.text
+    body = json.dumps({"name": call.name, arguments_key: call.arguments}, ensure_ascii=False)
+    return _escaped(body, "\\u003c")
 
-    Raises:
-        ValueError: The text is not such JSON; the message is one short clause for the model.
-    """
+
+def _escaped(body: str, less_than: str) -> str:
+    """Return a call in which "<", which stands only inside its strings, is escaped where it would begin a tag."""
+    return body.replace("<", less_than) if any(tag in body for tag in _TAGS) else body
+
+
+def _parse_list(text: str, start: re.Pattern[str], read: Callable[[str], _Calls]) -> AssistantMessage:
+    first = start.search(text)
+    reasoning, rest = _split_reasoning(text, first.start() if first else -1)
+    first = start.search(rest)
+    if first is None:
+        return AssistantMessage(reasoning.strip(), rest.strip())
+    body = rest[first.start() :].strip()
+    calls = (_too_long(body),) if len(body) > _LONGEST_CALL else read(body)
+    return AssistantMessage(reasoning.strip(), rest[: first.start()].strip(), calls)
+
+
+def _read_json_list(body: str) -> _Calls:
     try:
-        value = json.loads(
-            text, parse_constant=_no_constant, parse_float=_finite, object_pairs_hook=_unique, parse_int=_bounded_int
-        )
-        text.encode("utf-8")
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{error.msg} at character {error.pos}") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except UnicodeEncodeError:
-        raise ValueError("lone surrogate in text") from None
-    _check_nesting(value)
-    if "\\u" in text and _has_surrogate(value):
-        raise ValueError("lone surrogate in text")
-    return value
+        items = loads_strict(body)
+    except ValueError as error:
+        return (MalformedCall(body, str(error)),)
+    return tuple(_as_call(item, json.dumps(item, ensure_ascii=False)) for item in items)
 
 
-def _no_constant(name: str) -> JSON:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _finite(digits: str) -> float:
-    value = float(digits)
-    if not math.isfinite(value):
-        raise ValueError("number out of range")
-    return value
-
-
-def _bounded_int(digits: str) -> int:
-    if len(digits) > 20 or not -(2**63) <= int(digits) < 2**63:
-        raise ValueError("number out of range")
-    return int(digits)
-
-
-def _unique(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        raise ValueError("duplicate key")
-    return value
-
-
-def _check_nesting(value: JSON) -> None:
-    level = [value]
-    for _ in range(_DEEPEST_ARGUMENTS):
-        level = [
-            item
-            for container in level
-            if isinstance(container, dict | list)
-            for item in (container.values() if isinstance(container, dict) else container)
-        ]
-        if not level:
-            return
-    raise ValueError("nested too deeply")
-
-
-def _has_surrogate(value: JSON) -> bool:
+def _read_pythonic_list(body: str) -> _Calls:
     try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
+        return tuple(read_calls(body))
+    except ValueError as error:
+        return (MalformedCall(body, str(error)),)
+
+
+def _write_list(message: AssistantMessage, calls: Sequence[str]) -> str:
+    parts = [message.content] if message.content else []
+    if calls:
+        parts.append(f"[{', '.join(calls)}]")
+    return _write_reasoning(message) + "\n".join(parts)

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from awpo_env.parsing import loads_strict
+from awpo_env.json_text import loads_strict
 from awpo_env.types import JSON, AssistantMessage, ToolCall
 
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
