@@ -68,6 +68,10 @@ class ChatTokens:
         kept = ids[:-1] if ids and ids[-1] in self.stop_ids else ids
         return self.tokenizer.decode(list(kept), skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
+    def count(self, text: str) -> int:
+        """Return how many tokens a text is."""
+        return len(self._encode(text))
+
     def rewrites_history(self, tools: Sequence[Mapping[str, Any]] = ()) -> str | None:
         """Return what the template changes in an earlier turn once another follows, or None.
 

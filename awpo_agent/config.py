@@ -88,6 +88,8 @@ class AWPOConfig:
         awpo_probe_steps: Gradient noise and the angle between outcome and judge every so many steps; 0 is never.
         judge: ``rubric`` (deterministic, offline) or ``none``.
         judge_sees_reference: Whether the judge may look at the task's reference solution. It never sees the outcome.
+        tool_concurrency: Most episodes of a process that wait for slow tools at the same time; their time limits and
+            isolation are `env_kwargs` (``tool_timeout``, ``tool_isolation``).
         logging_steps: A line of the table every so many steps.
         save_steps: A checkpoint every so many steps; 0 saves at the end only.
         save_total_limit: Newest checkpoints kept.
@@ -135,6 +137,7 @@ class AWPOConfig:
     awpo_probe_steps: int = 0
     judge: Literal["rubric", "none"] = "rubric"
     judge_sees_reference: bool = True
+    tool_concurrency: int = 64
     logging_steps: int = 1
     save_steps: int = 0
     save_total_limit: int = 2
@@ -169,6 +172,7 @@ class AWPOConfig:
     def _wrong_numbers(self) -> list[str]:
         at_least_one = ("generation_batch_size", "max_length", "max_turn_length", "max_steps", "logging_steps")
         at_least_one += ("per_device_train_batch_size", "num_iterations", "steps_per_generation", "save_total_limit")
+        at_least_one += ("tool_concurrency",)
         positive = ("temperature", "learning_rate", "max_grad_norm", "epsilon", "awpo_difficulty_boost")
         positive += ("awpo_reasoning_unit",)
         not_negative = (

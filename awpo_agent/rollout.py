@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,12 +61,16 @@ async def run_episode(
     key: EpisodeKey,
     limits: RolloutLimits,
     judge: Judge | None = None,
+    threads: Executor | None = None,
 ) -> Rollout:
     """Play one episode to its end and return it as tokens and rewards.
 
-    Tokens are recorded as they are sampled; what the environment answers is appended as the template's own delta.
+    Tokens are recorded as they are sampled; what the environment answers is appended as the template's own delta. An
+    environment that waits for its tools does so in one of `threads`; one that answers at once runs in place.
     """
-    observation, info = env.reset(seed=key.task_seed)
+    run = functools.partial(_run, env, threads)
+    env.unwrapped.count_tokens = chat.count
+    observation, info = await run(functools.partial(env.reset, seed=key.task_seed))
     ids = chat.prompt(observation["messages"], observation["tools"])
     num_prompt_tokens = len(ids)
     is_sampled, logprobs = [False] * len(ids), [0.0] * len(ids)
@@ -77,11 +83,12 @@ async def run_episode(
     while True:
         budget = min(limits.max_turn_length, limits.max_length - len(ids))
         if budget < 1:
-            _, _, _, _, info = env.unwrapped.truncate(EpisodeStatus.MAX_TOKENS)
+            _, _, _, _, info = await run(functools.partial(env.unwrapped.truncate, EpisodeStatus.MAX_TOKENS))
             break
         completion = await engine.generate(ids, _sampling(chat, key, limits, budget))
         append(completion.ids, completion.logprobs)
-        observation, _, terminated, truncated, info = env.step(chat.decode(completion.ids))
+        text = chat.decode(completion.ids)
+        observation, _, terminated, truncated, info = await run(functools.partial(env.step, text))
         if terminated or truncated:
             break
         append(_after(chat, completion, observation["new_messages"][1:]))
@@ -96,6 +103,11 @@ async def run_episode(
         reasoning=await _judge(judge, transcript),
         info={name: info[name] for name in ("task_id", "kind", "status", "error") if name in info},
     )
+
+
+async def _run(env: gymnasium.Env[dict[str, Any], str], threads: Executor | None, work: Callable[[], Any]) -> Any:
+    waits = env.has_wrapper_attr("answers_at_once") and not env.get_wrapper_attr("answers_at_once")
+    return await asyncio.get_running_loop().run_in_executor(threads, work) if waits else work()
 
 
 def _sampling(chat: ChatTokens, key: EpisodeKey, limits: RolloutLimits, budget: int) -> Sampling:
@@ -155,16 +167,19 @@ def collect(
     limits: RolloutLimits,
     judge: Judge | None = None,
     on_end: Callable[[Rollout], None] | None = None,
+    tool_concurrency: int = 64,
 ) -> list[Rollout]:
     """Run one episode per key, all at the same time, and return the rollouts in the order of the keys.
 
     Args:
         on_end: Called with each rollout as it ends, for progress bars.
+        tool_concurrency: Most episodes that wait for their tools at the same time; others wait for their turn.
     """
+    threads = ThreadPoolExecutor(tool_concurrency, thread_name_prefix="awpo-step")
 
     async def one(key: EpisodeKey) -> Rollout:
         env = pool.take()
-        rollout = await run_episode(env, engine, chat, key, limits, judge)
+        rollout = await run_episode(env, engine, chat, key, limits, judge, threads)
         pool.give_back(env)
         if on_end is not None:
             on_end(rollout)
@@ -173,4 +188,5 @@ def collect(
     async def everything() -> list[Rollout]:
         return list(await asyncio.gather(*(one(key) for key in keys)))
 
-    return asyncio.run(everything())
+    with threads:
+        return asyncio.run(everything())

@@ -188,7 +188,8 @@ class AWPOTrainer:
             for episode in range(first, first + share)
         ]
         limits = RolloutLimits(self.args.max_length, self.args.max_turn_length, self.args.temperature)
-        return collect(self.environments, self.engine, self.chat, keys, limits, self.judge, self._on_episode)
+        pool, width = self.environments, self.args.tool_concurrency
+        return collect(pool, self.engine, self.chat, keys, limits, self.judge, self._on_episode, width)
 
     def _estimate(self, rollouts: list[Rollout]) -> tuple[Advantages, list[Rollout]]:
         """Estimate over the episodes of all processes, so that every process knows the whole batch's clip radius."""
