@@ -9,11 +9,10 @@ import numpy as np
 from gymnasium.spaces import Space
 
 from awpo_env.parsing import Parser
-from awpo_env.sampling import NotSampleableError, sample_value
+from awpo_env.sampling import sample_call
 from awpo_env.schema import ToolSet
-from awpo_env.types import AssistantMessage, Message, ToolCall
+from awpo_env.types import AssistantMessage, Message
 
-_MOST_TRIES = 20
 _ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -41,14 +40,8 @@ class AssistantText(Space[str]):
         Raises:
             NotSampleableError: The schema of the drawn tool cannot be sampled; the message says why.
         """
-        names = list(self._tools)
-        name = names[int(self.np_random.integers(len(names)))]
-        for _ in range(_MOST_TRIES):
-            call = ToolCall(name, sample_value(self._tools.parameters(name), self.np_random))
-            problem = self._tools.check(call, names)
-            if problem is None:
-                return self._parser.format(AssistantMessage(calls=(call,)))
-        raise NotSampleableError(f"sampled calls of {name!r} are invalid, check its 'examples': {problem}")
+        call = sample_call(self._tools, self.np_random)
+        return self._parser.format(AssistantMessage(calls=(call,)))
 
     def contains(self, x: Any) -> bool:
         """Whether `x` is a string."""

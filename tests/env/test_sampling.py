@@ -86,11 +86,53 @@ def test_every_sampled_value_is_valid(schema: dict[str, Any], seed: int) -> None
         ({"oneOf": [{"type": "null"}]}, "oneOf"),
         ({"type": "object", "required": ["a"]}, "required property 'a'"),
         ({}, "type None"),
+        (True, "the schema true"),
+        ({"type": "object", "properties": {"a": False}, "required": ["a"]}, "the schema false"),
+        ({"type": "object", "properties": {"a": {"type": "string", "pattern": "^a"}}}, "pattern"),
+        ({"anyOf": [{"type": "null"}, {"not": {}}]}, "not"),
+        ({"type": "integer", "minimum": 3, "maximum": 2}, "at least 3 and at most 2"),
+        ({"type": "integer", "exclusiveMinimum": 3, "exclusiveMaximum": 4}, "at least 4 and at most 3"),
+        ({"type": "integer", "minimum": 0.2, "maximum": 0.8}, "at least 1 and at most 0"),
+        ({"type": "integer", "minimum": 2**63}, "cannot sample an integer"),
+        ({"type": "number", "exclusiveMinimum": 1, "maximum": 1}, "cannot sample a number"),
+        ({"type": "string", "minLength": 3, "maxLength": 2}, "at least 3 and at most 2"),
+        ({"type": "string", "minLength": 10**9}, "cannot sample characters"),
+        ({"type": "array", "items": {"type": "null"}, "minItems": 10**9}, "asks for up to"),
+        ({"type": "array", "minItems": 90, "items": {"type": "array", "minItems": 200}}, "asks for up to"),
+        ({"type": "array", "minItems": 1, "items": False}, "at least 1 and at most 0"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused_by_name(schema: dict[str, Any], name: str) -> None:
     with pytest.raises(NotSampleableError, match=name):
         sample_value(schema, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_refused_does_not_depend_on_what_would_be_drawn(seed: int) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "format": "date"}}}
+    with pytest.raises(NotSampleableError, match="'format'"):
+        sample_value(schema, np.random.default_rng(seed))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
+        {"type": "integer", "minimum": 2, "exclusiveMinimum": 4, "maximum": 9, "exclusiveMaximum": 6},
+        {"type": "integer", "minimum": 2**62 + 1, "maximum": 2**62 + 1},
+        {"type": "number", "minimum": -1.7e308, "maximum": 1.7e308},
+        {"type": "number", "minimum": 2, "maximum": 2},
+        {"type": "array", "items": {"not": {}}, "maxItems": 0},
+        {"type": "array", "items": False},
+        {"type": "string", "minLength": 2.0, "maxLength": 3.0},
+        {"type": "object", "properties": {"a": False, "b": {"type": "null"}}, "required": ["b"]},
+    ],
+    ids=str,
+)
+def test_the_edges_of_the_subset_are_sampled(schema: dict[str, Any]) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        Draft202012Validator(schema).validate(sample_value(schema, rng))
 
 
 def test_equal_generators_give_equal_values() -> None:
