@@ -69,9 +69,9 @@ class SFTConfig:
     num_heads: int = 4
     intermediate_size: int = 384
     max_length: int = 640
-    steps: int = 2000
+    steps: int = 1000
     batch_size: int = 16
-    all_tokens_steps: int = 900
+    all_tokens_steps: int = 500
     window_steps: int = 200
     window_length: int = 96
     learning_rate: float = 0.02

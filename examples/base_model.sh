@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the model that ships, from demonstrations by the retail generator's reference solutions. Run from the repository
-# root after `make setup`; about 25 minutes on two idle cores. The result replaces awpo_agent/base_model/ when OUT says so:
+# root after `make setup`; about 12 minutes on two idle cores. The result replaces awpo_agent/base_model/ when OUT says so:
 #   OUT=awpo_agent/base_model bash examples/base_model.sh
 set -euo pipefail
 AWPO=${AWPO:-.venv/bin/awpo}
@@ -8,8 +8,8 @@ WORK=${WORK:-runs/base_model}
 OUT=${OUT:-$WORK/final}
 mkdir -p "$WORK"
 
-# 1. The language of the task, copying identifiers, finding the order the user means.
-"$AWPO" env export awpo/Retail-v0 --preset quickstart --split train --episodes 30000 --seed 11 \
+# 1. The language of the task, and copying identifiers.
+"$AWPO" env export awpo/Retail-v0 --preset quickstart --split train --episodes 14000 --seed 11 \
   --out "$WORK/demonstrations.jsonl"
 "$AWPO" sft --config examples/configs/base_flawless.yaml --data "[$WORK/demonstrations.jsonl]" \
   --output_dir "$WORK/flawless"

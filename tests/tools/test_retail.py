@@ -446,6 +446,7 @@ REFUSED = [
     (call("find_customer_by_name", first_name="Ana", last_name="Li", zip="97302"), "No customer is called"),
     (call("get_customer", customer_id="C999"), "There is no customer C999"),
     (call("list_orders", customer_id="C999"), "There is no customer C999"),
+    (call("list_orders", customer_id="C100", item="zeppelin"), "C100 has no order with the item 'zeppelin'"),
     (call("get_order", order_id="W9999"), "There is no order W9999"),
     (call("get_product", product_id="P99"), "There is no product P99"),
     (call("check_stock", variant_id="V999"), "There is no variant V999"),
@@ -569,6 +570,9 @@ def test_look_ups_return_what_is_stored() -> None:
         "items": [{"item_id": "I10", "name": "lamp"}, {"item_id": "I11", "name": "mug"}],
     }
     assert run(backend, call("list_orders", customer_id="C200")) == []
+    with_mugs = run(backend, call("list_orders", customer_id="C100", item="mug"))
+    assert with_mugs == [order for order in orders if "mug" in {item["name"] for item in order["items"]}]
+    assert orders[0] in with_mugs and len(with_mugs) < len(orders)
     order = run(backend, call("get_order", order_id="W3000"))
     assert order["days_since_delivery"] == 30
     assert order["items"][0]["price"] == "200.00"

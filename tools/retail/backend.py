@@ -136,17 +136,20 @@ class Backend:
         row = self._row("customers", customer_id, *columns)
         return {"customer_id": customer_id, **dict(zip(columns, row, strict=True)), "newsletter": bool(row[-1])}
 
-    def list_orders(self, customer_id: str) -> JSON:
+    def list_orders(self, customer_id: str, item: str | None = None) -> JSON:
         self._row("customers", customer_id, "customer_id")
         orders: dict[str, JSON] = {}
         for order_id, status, item_id, name in self._execute(
             "SELECT order_id, orders.status, item_id, name FROM orders JOIN items USING (order_id)"
-            " WHERE customer_id = ? ORDER BY order_id, item_id",
-            (customer_id,),
+            " WHERE customer_id = ? AND (? IS NULL OR order_id IN (SELECT order_id FROM items WHERE name = ?))"
+            " ORDER BY order_id, item_id",
+            (customer_id, item, item),
         ):
             # What an order is found by comes before what is then needed of it, as a reader from left to right wants it.
             order = orders.setdefault(order_id, {"items": [], "order_id": order_id, "status": status})
             order["items"].append({"name": name, "item_id": item_id})
+        if item is not None and not orders:
+            raise ToolError(f"{customer_id} has no order with the item {item!r}.")
         return list(orders.values())
 
     def get_order(self, order_id: str) -> JSON:

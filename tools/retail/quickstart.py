@@ -9,7 +9,7 @@ from awpo_tools.retail.world import Row, World
 from awpo_env.types import Fact
 
 POLICY = (
-    "Find the customer by email, then list the orders. Only pending orders can be cancelled or get a new street, else "
+    "Find the customer by email, then list the orders with the item. Only pending orders can be cancelled or get a new street, else "
     "decline with not_pending. Only delivered items are refunded, else decline with not_delivered. Ask for a missing "
     "street. Tell the result."
 )
@@ -162,7 +162,8 @@ def _open(world: World, script: Script, messages: tuple[str, ...], product: str,
     script.user(world.pick(messages).format(email=email, product=product, **words))
     script.call(f"Need the customer id for {email}, so call find_customer.", "find_customer", email=email)
     script.call(
-        f"The customer is {customer_id}, so call list_orders for the orders of {customer_id}.",
+        f"The customer is {customer_id}, so call list_orders for the {product} order of {customer_id}.",
         "list_orders",
         customer_id=customer_id,
+        item=product,
     )
