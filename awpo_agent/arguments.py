@@ -38,7 +38,7 @@ def parse_config(
     parser.add_argument("--dry_run", action="store_true", help="print the resolved configuration and stop")
     parser.add_class_arguments(config_class, None)
     try:
-        values = parser.parse_args(list(argv)).as_dict()
+        values = vars(parser.instantiate(parser.parse_args(list(argv))))
     except ArgumentError as error:
         raise UsageError(_one_sentence(error, config_class)) from None
     values.pop("config")

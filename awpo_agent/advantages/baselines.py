@@ -74,8 +74,8 @@ def rloo(
     """
     rewards = read_rewards(outcome_PG, outcome_range_P2, outcome_valid_PG, reasoning_PG, reasoning_valid_PG)
     count_P1 = rewards.valid_PG.sum(dim=1, keepdim=True)
-    others_P1 = count_P1 / (count_P1 - 1).clamp_min(1)
-    return _by_outcome(rewards, others_P1 * deviation(rewards.outcome_PG, rewards.valid_PG), epsilon)
+    advantages_PG = count_P1 * deviation(rewards.outcome_PG, rewards.valid_PG) / (count_P1 - 1).clamp_min(1)
+    return _by_outcome(rewards, advantages_PG, epsilon)
 
 
 def mixed(

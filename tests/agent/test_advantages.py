@@ -9,7 +9,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from awpo_agent.advantages import ALL_OFF, CLIPS, ESTIMATORS, GATES, AWPOSwitches, awpo, groups, grpo, parts
+from awpo_agent.advantages import (
+    ALL_OFF,
+    CLIPS,
+    DIFFICULTIES,
+    ESTIMATORS,
+    GATES,
+    SATURATION_RULES,
+    SCALES,
+    AWPOSwitches,
+    awpo,
+    groups,
+    grpo,
+    parts,
+)
 
 E = 1e-4  # what the estimators add to every standard deviation
 PLAIN = AWPOSwitches(all_right="reason", difficulty="none", clip="fixed")
@@ -146,10 +159,12 @@ SWITCHES = st.builds(
     gate=GATE_NAMES,
     coefficient=st.floats(0, 4, allow_subnormal=False),
     reasoning_floor=st.sampled_from([0.0, 0.02]),
-    all_right=st.sampled_from(["reason", "skip"]),
-    all_wrong=st.sampled_from(["reason", "skip"]),
-    difficulty=st.sampled_from(["interval", "none"]),
-    clip=st.sampled_from(["tighten", "fixed"]),
+    outcome_weight=st.sampled_from([0.0, 0.5, 1.0]),
+    all_right=st.sampled_from(SATURATION_RULES),
+    all_wrong=st.sampled_from(SATURATION_RULES),
+    reasoning_scale=st.sampled_from(sorted(SCALES)),
+    difficulty=st.sampled_from(sorted(DIFFICULTIES)),
+    clip=st.sampled_from(sorted(CLIPS)),
     clip_strength=st.floats(0, 5),
 )
 
@@ -176,11 +191,14 @@ def test_nothing_is_ever_infinite_and_bounds_hold(batch, switches):
     assert torch.isfinite(got.advantages_PG).all() and torch.isfinite(got.difficulty_P).all()
     assert ((got.gate_P >= 0) & (got.gate_P <= 1)).all()
     assert (got.difficulty_P >= 1).all()
-    assert 0 < got.clip_epsilon <= 0.2
+    lower, upper = {"tighten": (1 / 6, 1), "fixed": (1, 1), "widen": (1, 6)}[switches.clip]
+    assert 0.2 * lower - 1e-12 <= got.clip_epsilon <= 0.2 * upper + 1e-12
     assert (got.advantages_PG[~got.trains_PG] == 0).all()
-    # V <= D^2: with the sample convention a group's advantages square to at most D^2 (G - 1).
+    # V <= D^2: with the sample convention a group's advantages square to at most D^2 (G - 1). A fixed scale keeps that
+    # bound where no group's judge spreads by more than the unit, so here it is (0.71 / 0.25)^2 times as much.
+    loudest = 9.0 if switches.reasoning_scale == "fixed" else 1.0
     for advantages, weight in zip(got.advantages_PG, got.difficulty_P, strict=True):
-        assert advantages.square().sum() <= weight**2 * max(len(advantages) - 1, 0) + 1e-9
+        assert advantages.square().sum() <= loudest * weight**2 * max(len(advantages) - 1, 0) + 1e-9
 
 
 @law
@@ -310,6 +328,93 @@ def test_a_louder_judge_tightens_the_clip_of_the_batch():
     assert all(later <= earlier for earlier, later in itertools.pairwise(radii)) and radii[-1] < 0.2
 
 
+def test_the_clip_may_widen_instead():
+    switches = AWPOSwitches(clip="widen", clip_strength=0.5)
+    assert [CLIPS["widen"](0.2, reliance, switches) for reliance in (0.0, 0.5, 1.0)] == close(0.2, 0.25, 0.3)
+    # By hand: outcomes all wrong, so the judge alone, reliance 1.
+    assert estimate([[0.0, 0.0]], [[0.2, 0.8]], switches=switches).clip_epsilon == pytest.approx(0.3, abs=1e-12)
+
+
+@law
+@given(batches(), SWITCHES)
+def test_outcome_and_judge_are_parts_of_a_whole(batch, switches):
+    outcomes, judge = batch
+    got = estimate(outcomes, judge, switches=switches)
+    deaf = estimate(outcomes, [[MISSING] * len(group) for group in judge], switches=switches)
+    assert (deaf.reasoning_part_PG == 0).all()
+    if switches.gate == "none":
+        assert (got.reasoning_part_PG == 0).all()
+    if switches.outcome_weight == 0:
+        assert torch.equal(got.reasoning_part_PG, got.advantages_PG)
+    scored = torch.tensor([[score is not None for score in group] for group in judge])
+    assert (got.reasoning_part_PG[~scored] == 0).all()
+
+
+def test_the_parts_by_hand():
+    # As in the group of two above, without difficulty: (1 - w) and w on the outcome, w on the judge's 0.1 of the mix.
+    s_o, s_m = 1.0 / math.sqrt(2), 1.2 / math.sqrt(2)
+    gate = s_m / (s_o + s_m)
+    got = estimate([[1.0, 0.0]], [[0.8, 0.4]], switches=PLAIN)
+    judge = gate * 0.1 / (s_m + E)
+    assert got.reasoning_part_PG[0].tolist() == close(judge, -judge)
+    outcome = (1 - gate) * 0.5 / (s_o + E) + gate * 0.5 / (s_m + E)
+    assert (got.advantages_PG - got.reasoning_part_PG)[0].tolist() == close(outcome, -outcome)
+    boosted = estimate([[1.0, 0.0]], [[0.8, 0.4]])
+    assert boosted.reasoning_part_PG[0].tolist() == close(1.5 * judge, -1.5 * judge)
+    # A group left out has neither part.
+    assert estimate([[1.0, 1.0]], [[0.8, 0.4]]).reasoning_part_PG.tolist() == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize("gate", sorted(GATES))
+def test_the_weight_of_outcomes_is_that_of_the_judge_the_other_way_round(gate):
+    switches = replace(PLAIN, gate=gate, coefficient=0.5)
+    outcomes, judge = [[1.0, 0.0, 0.25], [0.0, 0.0, 0.0]], [[0.9, 0.5, 0.1], [0.2, 0.5, 0.8]]
+    one = estimate(outcomes, judge, switches=switches)
+    doubled = estimate(outcomes, judge, switches=replace(switches, coefficient=1.0, outcome_weight=2.0))
+    assert torch.allclose(one.gate_P, doubled.gate_P, rtol=0, atol=1e-12)
+    assert torch.allclose(one.advantages_PG, doubled.advantages_PG, rtol=2 * E / 0.1, atol=0)
+
+
+def test_without_the_outcome_s_weight_the_judge_alone_speaks():
+    s_q = math.sqrt(0.5) * 0.4 * 0.5 + E
+    got = estimate([[1.0, 0.0], [1.0, 0.0]], [[0.4, 0.8], [0.5, 0.5]], switches=replace(PLAIN, outcome_weight=0.0))
+    assert values(got, 0) == close(-0.1 / s_q, 0.1 / s_q)
+    assert (values(got, 1), got.gate_P.tolist()) == ([0.0, 0.0], [1.0, 0.0])
+    # Which groups are solved, and how hard they are, is still told by the outcomes.
+    skipped = estimate([[1.0, 1.0]], [[0.4, 0.8]], switches=AWPOSwitches(outcome_weight=0.0))
+    assert not skipped.trains_PG.any()
+    assert estimate([[1.0, 0.0]], switches=AWPOSwitches(outcome_weight=0.0)).difficulty_P.tolist() == [1.5]
+
+
+@pytest.mark.parametrize("gate", ["std_ratio_mix", "std_ratio_reason", "hard"])
+def test_under_a_fixed_scale_small_disagreements_are_small_pushes(gate):
+    switches = replace(PLAIN, gate=gate, reasoning_scale="fixed", reasoning_unit=0.25)
+    # All wrong: (q - mean) / 0.25, up to the constant that the mix has in its divisor, lambda * 0.25 = 0.125.
+    off = 1.0 + E / 0.125 if gate == "std_ratio_mix" else 1.0
+    for size in (0.02, 0.1, 0.4):
+        judge = [[0.5 - size, 0.5, 0.5 + size]]
+        got = estimate([[0.0, 0.0, 0.0]], judge, switches=switches)
+        assert values(got) == close(-size / 0.25 / off, 0.0, size / 0.25 / off)
+        assert got.gate_P.tolist() == [1.0]
+        unit = values(estimate([[0.0, 0.0, 0.0]], judge, switches=replace(PLAIN, gate=gate)))
+        assert unit == pytest.approx([-1.0, 0.0, 1.0], abs=0.02)
+
+
+def test_a_fixed_scale_by_hand():
+    # Outcomes 1 0 0 0, s_o = 1/2; judge 0.9 0.5 0.1 0.5, s_q = sqrt(0.32 / 3); lambda 0.5, unit 0.2.
+    outcome, judge = [0.75, -0.25, -0.25, -0.25], [0.4, 0.0, -0.4, 0.0]
+    switches = replace(PLAIN, reasoning_scale="fixed", reasoning_unit=0.2)
+    gate = math.sqrt(1.23 / 3) / (0.5 + math.sqrt(1.23 / 3))
+    s_m = math.sqrt(0.25 + 0.01) + E
+    want = [(1 - gate) * o / (0.5 + E) + gate * (o + 0.5 * q) / s_m for o, q in zip(outcome, judge, strict=True)]
+    got = estimate([[1.0, 0.0, 0.0, 0.0]], [[0.9, 0.5, 0.1, 0.5]], switches=switches)
+    assert values(got) == close(*want)
+    gate = 0.5 * math.sqrt(0.32 / 3) / (0.5 + 0.5 * math.sqrt(0.32 / 3))
+    want = [(1 - gate) * o / (0.5 + E) + gate * q / 0.2 for o, q in zip(outcome, judge, strict=True)]
+    got = estimate([[1.0, 0.0, 0.0, 0.0]], [[0.9, 0.5, 0.1, 0.5]], switches=replace(switches, gate="std_ratio_reason"))
+    assert values(got) == close(*want)
+
+
 # ---- edge cases
 
 
@@ -335,6 +440,19 @@ def test_all_wrong():
     assert values(skipped) == [0.0, 0.0, 0.0] and not skipped.trains_PG.any()
     constant = estimate(outcomes, [[0.5, 0.5, 0.5]])
     assert (values(constant), constant.gate_P.tolist(), constant.clip_epsilon) == ([0.0, 0.0, 0.0], [0.0], 0.2)
+
+
+@pytest.mark.parametrize(("rule", "outcome"), [("all_right", 1.0), ("all_wrong", 0.0)])
+def test_a_saturated_group_may_train_on_its_outcome_only(rule, outcome):
+    switches = replace(AWPOSwitches(all_right="reason", all_wrong="reason"), **{rule: "outcome_only"})
+    got = estimate([[outcome] * 3], [[0.2, 0.5, 0.8]], switches=switches)
+    # Its tokens are counted, as GRPO counts them, and push nowhere; the clip does not notice it.
+    assert (values(got), got.trains_PG.all().item()) == ([0.0, 0.0, 0.0], True)
+    assert (got.gate_P.tolist(), got.clip_epsilon) == ([0.0], 0.2)
+    beside = estimate([[outcome] * 3, [0.5] * 3], [[0.2, 0.5, 0.8]] * 2, switches=switches)
+    assert (beside.gate_P.tolist(), beside.clip_epsilon) == ([0.0, 1.0], 0.1)
+    other = estimate([[1.0 - outcome] * 3], [[0.2, 0.5, 0.8]], switches=switches)
+    assert (other.gate_P.tolist(), other.clip_epsilon) == ([1.0], 0.1)
 
 
 def test_a_skipped_group_leaves_reliance_to_the_others():
@@ -439,6 +557,20 @@ def test_difficulty_is_measured_on_the_range_of_the_task():
 
 
 RANGES = {(0.0, 1.0): 1.5, (0.0, 0.75): 1.0, (-3.0, 0.9): 1.0, (0.5, 3.0): 1.0, (-1.0, 2.0): 1.5}
+
+
+def test_a_smooth_difficulty_by_hand():
+    switches = AWPOSwitches(difficulty="smooth", difficulty_boost=1.5)
+    for mean, weight in ((0.0, 1.0), (0.25, 1.375), (0.5, 1.5), (0.75, 1.375), (1.0, 1.0)):
+        assert estimate([[mean, mean]], switches=switches).difficulty_P.tolist() == close(weight)
+    less = replace(switches, difficulty_boost=0.5)
+    assert estimate([[0.5, 0.5], [0.0, 0.0]], switches=less).difficulty_P.tolist() == close(0.5, 1.0)
+
+
+def test_the_band_of_medium_difficulty_can_be_moved():
+    switches = AWPOSwitches(difficulty_low=0.05, difficulty_high=0.4, difficulty_boost=2.0)
+    means = {mean: estimate([[mean, mean]], switches=switches).difficulty_P.item() for mean in (0.0, 0.1, 0.4, 0.5)}
+    assert means == {0.0: 1.0, 0.1: 2.0, 0.4: 2.0, 0.5: 1.0}
 
 
 def test_every_task_has_its_own_range():

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import yaml
 
-from awpo_agent.advantages import AWPOSwitches
+from awpo_agent.advantages import AWPOSwitches, Stage
 from awpo_agent.arguments import parse_config, to_yaml
 from awpo_agent.config import AWPOConfig
 from awpo_agent.train import main
@@ -30,6 +30,43 @@ def test_switches_come_from_the_settings():
     )
     want = AWPOSwitches(gate="hard", coefficient=2.0, all_right="reason", clip="fixed", difficulty_boost=3.0)
     assert config.switches == want
+    for name in AWPOSwitches.__slots__:
+        value = {str: "other", float: 0.125}[type(getattr(want, name))]
+        assert getattr(AWPOConfig(**{f"awpo_{name}": value}).switches, name) == value
+
+
+def test_stages_are_read_from_yaml_and_written_back(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(
+        "awpo_stages:\n- {from_step: 3, gate: none}\n- {metric: success_rate, at_least: 0.5, coefficient: 0.1}\n"
+    )
+    config, _ = parse_config(AWPOConfig, ["--config", str(file)], "test", "Test.")
+    assert config.awpo_stages == [
+        Stage(from_step=3, gate="none"),
+        Stage(metric="success_rate", at_least=0.5, coefficient=0.1),
+    ]
+    config.check()
+    file.write_text(to_yaml(config))
+    assert parse_config(AWPOConfig, ["--config", str(file)], "test", "Test.")[0] == config
+
+
+def test_impossible_parts_are_refused():
+    assert "from_step or metric" in refusal(awpo_stages=[Stage(gate="none")])
+    typo = Stage(metric="succes_rate", at_least=0.5, gate="none")
+    assert "a stage watches 'succes_rate'" in refusal(awpo_stages=[typo])
+    assert "success_rate" in refusal(awpo_stages=[typo]).split("watches 'succes_rate'")[1]
+    for low, high in ((0.6, 0.4), (-0.1, 0.5), (0.5, 1.1), (float("nan"), 0.5)):
+        assert f"awpo_difficulty_low {low} and" in refusal(awpo_difficulty_low=low, awpo_difficulty_high=high)
+    assert "awpo_all_wrong is 'ignore', expected one of" in refusal(awpo_all_wrong="ignore")
+    assert "awpo_reasoning_scale is 'none', expected one of" in refusal(awpo_reasoning_scale="none")
+
+
+@pytest.mark.parametrize("name", ["gdpo", "mixed", "papo"])
+def test_an_estimator_that_hears_the_judge_needs_one(name):
+    assert f"advantage_estimator {name!r} needs a judge" in refusal(advantage_estimator=name, judge="none")
+    AWPOConfig(advantage_estimator="rloo", judge="none").check()
+    later = [Stage(from_step=9, gate="hard")]
+    assert "needs a judge" in refusal(awpo_gate="none", judge="none", awpo_stages=later)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from awpo_agent import learner
-from awpo_agent.advantages import ALL_OFF, awpo, grpo
+from awpo_agent.advantages import ALL_OFF, AWPOSwitches, Stage, awpo, grpo
 from awpo_agent.arguments import parse_config
 from awpo_agent.batching import make_batch, micro_batches
 from awpo_agent.config import AWPOConfig
@@ -132,9 +132,56 @@ def test_awpo_without_its_parts_is_grpo_bit_for_bit(run):
     def plain_awpo(**arguments):
         return awpo(**arguments, switches=ALL_OFF)
 
-    want = weights(run("grpo", advantage_estimator="grpo"))
-    assert same(weights(run("off", estimator=plain_awpo)), want)
-    assert not same(weights(run("on")), want)
+    want = run("grpo", advantage_estimator="grpo")
+    got = run("off", estimator=plain_awpo)
+    assert same(weights(got), weights(want))
+    assert metrics(got) == metrics(want) and episodes(got) == episodes(want)
+    assert not same(weights(run("on")), weights(want))
+
+
+@pytest.mark.parametrize("name", ["dr_grpo", "rloo", "gdpo", "mixed", "papo"])
+def test_every_estimator_trains(run, make_model, name):
+    trainer = run(max_steps=1, advantage_estimator=name)
+    assert not same(weights(trainer), make_model().state_dict())
+    assert metrics(trainer)[0]["awpo/clip_eps"] == 0.2
+
+
+def test_stages_change_the_switches_at_their_step(run):
+    stages = [Stage(from_step=1, gate="none"), Stage(metric="reward", at_least=0.0, coefficient=2.0, gate="hard")]
+    trainer = run("staged", awpo_stages=stages, max_steps=3)
+    # Step 0 has none; step 1 has the first, and as the reward of step 0 suffices, the second too.
+    assert [line["awpo/stage"] for line in metrics(trainer)] == [0, 2, 2]
+    assert trainer.estimator.keywords["switches"] == AWPOSwitches(coefficient=2.0, gate="hard")
+    assert metrics(run("plain", max_steps=1))[0] == {
+        name: value for name, value in metrics(trainer)[0].items() if name != "awpo/stage"
+    }
+    assert not same(weights(trainer), weights(run("unstaged", max_steps=3)))
+
+
+def test_stages_are_resumed(run):
+    stages = [Stage(metric="reward", at_most=1.0, coefficient=2.0), Stage(from_step=4, gate="hard")]
+    want = run("whole", awpo_stages=stages)
+    run("parts", awpo_stages=stages, save_steps=3, callbacks=[stop_after(3)])
+    # What the first stage waited for is over: the checkpoint has to remember it.
+    got = run("parts", awpo_stages=stages, resume_from_checkpoint="last")
+    assert same(weights(got), weights(want))
+    assert metrics(got) == metrics(want)
+
+
+def test_stages_need_the_estimator_of_the_settings(run):
+    with pytest.raises(UsageError, match="awpo_stages"):
+        run(estimator=grpo, awpo_stages=[Stage(from_step=1, gate="none")])
+
+
+def test_probes_look_and_touch_nothing(run):
+    want, got = run("plain"), run("probed", awpo_probe_steps=2)
+    assert same(weights(got), weights(want))
+    probed = [{name for name in line if name.startswith("probe/")} for line in metrics(got)]
+    assert all(not names for names in probed[1::2])
+    assert all({"probe/alignment", "probe/grad_cosine"} <= names for names in probed[0::2])
+    assert all(-1 <= line["probe/grad_cosine"] <= 1 for line in metrics(got)[0::2])
+    others = [{name: value for name, value in line.items() if "probe/" not in name} for line in metrics(got)]
+    assert others == metrics(want)
 
 
 def test_settings_reach_the_estimator(run):
@@ -319,6 +366,11 @@ def test_two_processes_make_the_update_of_one(run, model_folder, tmp_path, setti
     want = {name: tensor for name, tensor in weights(one).items() if name in got}
     assert largest_difference(got, want) < 1e-10
     lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
+    # What the estimator makes of the batch is the same to the last bit, the clip radius included.
+    statistics = [{name: line[name] for name in line if name.startswith(("awpo/", "judge/"))} for line in lines]
+    assert statistics == [
+        {name: line[name] for name in want} for line, want in zip(metrics(one), statistics, strict=True)
+    ]
     for line, other in zip(lines, metrics(one), strict=True):
         assert {name: line[name] for name in other} == pytest.approx(other, abs=1e-4)
     two_episodes = (tmp_path / "two" / "episodes.jsonl").read_text().splitlines()

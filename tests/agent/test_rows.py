@@ -1,0 +1,48 @@
+"""Estimators for rows: the same advantages as for groups, whatever the order and the group sizes."""
+
+import math
+
+import pytest
+import torch
+
+from awpo_agent.advantages import ALL_OFF, AWPOSwitches, awpo, estimate_rows, grpo
+
+PROMPTS = ["b", "a", "b", "c", "a", "b"]
+OUTCOME = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0, math.nan], dtype=torch.float64)
+JUDGE = torch.tensor([0.9, 0.2, 0.1, 0.5, math.nan, 0.7], dtype=torch.float64)
+
+
+def of_group(*rows, estimator=awpo, **arguments):
+    outcome, judge = OUTCOME[list(rows)][None], JUDGE[list(rows)][None]
+    ranges = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
+    return estimator(outcome, ranges, ~outcome.isnan(), judge, ~judge.isnan(), epsilon=0.2, **arguments)
+
+
+def test_rows_get_what_their_group_gets():
+    advantages_B, _ = estimate_rows(awpo, PROMPTS, OUTCOME, JUDGE)
+    for rows in ((1, 4), (0, 2, 5), (3,)):
+        assert torch.allclose(advantages_B[list(rows)], of_group(*rows).advantages_PG[0], rtol=0, atol=1e-12)
+    assert advantages_B.tolist()[3] == advantages_B.tolist()[5] == 0.0
+    assert (advantages_B[[0, 1, 2, 4]] != 0).all()
+
+
+def test_the_clip_radius_is_that_of_the_batch():
+    _, epsilon = estimate_rows(awpo, PROMPTS[:3:2], OUTCOME[:3:2], JUDGE[:3:2], epsilon=0.1)
+    assert epsilon == of_group(0, 2).clip_epsilon / 2 < 0.1
+    assert estimate_rows(grpo, PROMPTS, OUTCOME, JUDGE)[1] == 0.2
+
+
+def test_range_and_switches_reach_the_estimator():
+    got, _ = estimate_rows(awpo, PROMPTS, 4 * OUTCOME, JUDGE, outcome_range=(0.0, 4.0), switches=ALL_OFF)
+    want, _ = estimate_rows(grpo, PROMPTS, 4 * OUTCOME, JUDGE, outcome_range=(0.0, 4.0))
+    assert torch.equal(got, want)
+    off, _ = estimate_rows(awpo, PROMPTS, OUTCOME, JUDGE, switches=AWPOSwitches(difficulty="none"))
+    assert not torch.equal(off, estimate_rows(awpo, PROMPTS, OUTCOME, JUDGE)[0])
+    with pytest.raises(ValueError, match="outcome"):
+        estimate_rows(awpo, PROMPTS, 4 * OUTCOME, JUDGE)
+
+
+def test_groups_may_be_numbers():
+    numbers = [ord(prompt) for prompt in PROMPTS]
+    want, got = estimate_rows(awpo, PROMPTS, OUTCOME, JUDGE), estimate_rows(awpo, numbers, OUTCOME, JUDGE)
+    assert torch.equal(got[0], want[0])
