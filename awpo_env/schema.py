@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from jsonschema import Draft202012Validator
 
 from awpo_env.errors import SuiteError, closest
+from awpo_env.flat_schema import flat_test
 from awpo_env.frozen import FrozenList, freeze
 from awpo_env.schema_rules import TooLargeError, bounded, compile_schema, is_integer
 from awpo_env.types import JSON, ErrorCode, ToolCall
@@ -57,6 +58,7 @@ class ToolSet:
     def __init__(self, declarations: Iterable[Mapping[str, JSON]]) -> None:
         self.declarations: dict[str, dict[str, JSON]] = {}
         self._validators: dict[str, Draft202012Validator] = {}
+        self._fits: dict[str, Callable[[Mapping[str, JSON]], bool]] = {}
         for declaration in declarations:
             name = _checked_name(declaration)
             if name in self.declarations:
@@ -66,6 +68,7 @@ class ToolSet:
                 self._validators[name] = compile_schema(own["function"]["parameters"])
             except ValueError as error:
                 raise SuiteError(f"tool {name!r}: 'parameters' {error}") from None
+            self._fits[name] = flat_test(own["function"]["parameters"])
             self.declarations[name] = own
 
     def __iter__(self) -> Iterator[str]:
@@ -115,6 +118,8 @@ class ToolSet:
 
     def violations(self, call: ToolCall) -> tuple[Violation, ...]:
         """Return what is wrong with the arguments of a declared tool: at most eleven violations, in a stable order."""
+        if self._fits[call.name](call.arguments):
+            return ()
         try:
             return read_violations(bounded(self._validators[call.name], call.arguments, _MOST_VIOLATIONS + 1))
         except TooLargeError:
