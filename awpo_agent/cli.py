@@ -55,13 +55,20 @@ COMMANDS = {
     "env play": Command("awpo_env.play", "take the assistant's seat in one task and see the outcome"),
     "env check": Command("awpo_env.suite_check", "check a suite: solvable, repeatable, not solved by doing nothing"),
     "env export": Command("awpo_env.demonstrations", "write reference solutions as chat demonstrations"),
+    "judge check": Command("awpo_env.judges.check", "measure a judge on 60 labelled episodes"),
     "eval": Command("awpo_agent.evaluate", "measure how often a model solves an environment's tasks"),
     "sft": Command("awpo_agent.sft", "fine-tune a model on demonstrations", parses_itself=True),
+    "tools check": Command("awpo_env.suite_check", "check your own tools, tasks and backend; every finding at once"),
+    "tools new": Command("awpo_env.suite_template", "write a small suite of your own that passes the check and trains"),
     "train": Command("awpo_agent.train", "train a model with outcome and reasoning rewards", parses_itself=True),
 }
 """Every command by the words that choose it."""
 
-_GROUPS = {"env": "environments: list, play, check, export"}
+_GROUPS = {
+    "env": "environments: list, play, check, export",
+    "judge": "judges of reasoning: check",
+    "tools": "tools of your own: check, new",
+}
 
 _EXAMPLES = """\
 examples:

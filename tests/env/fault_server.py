@@ -1,7 +1,8 @@
 """A judge model's server that misbehaves on purpose: an OpenAI-compatible endpoint in a process of its own.
 
 The marks it gives follow from the transcript alone: the number after the word ``case`` in it, written with one digit
-for each criterion. So a test knows the right score of every transcript, and sees when one got another's.
+for each criterion. So a test knows the right score of every transcript, and sees when one got another's. A transcript
+without one gets marks that mean nothing.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 import random
 import re
 import sys
+import zlib
 from collections import Counter
 from typing import Any
 
@@ -139,7 +141,8 @@ class Server:
         highest = int(re.search(r"whole number from 0 to (\d+)", system).group(1))
         verdicts = []
         for name, text in _BLOCK.findall(question):
-            case = int(re.search(r"case (\d+)", text).group(1))
+            named = re.search(r"case (\d+)", text)
+            case = int(named.group(1)) if named else zlib.crc32(text.encode()) % 5**7
             self.cases[str(case)] += 1
             verdicts.append({"id": name, "rationale": f"case {case}", "marks": marks_of(case, names, highest)})
         return spoil(verdicts, fault)
