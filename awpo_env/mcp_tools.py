@@ -184,6 +184,9 @@ class McpConnection:
             raise ToolError("\n".join(getattr(block, "text", "") for block in result.content).strip() or "it failed")
         return _value(result, name in self._unwrapped)
 
+    def begin(self) -> None:
+        """Nothing is kept on this side."""
+
     def close(self) -> None:
         """End the session and, over stdio, the server process; may be called twice."""
         if hasattr(self, "_loop"):

@@ -55,6 +55,10 @@ class Connection(Protocol):
         """
         ...
 
+    def begin(self) -> None:
+        """Forget what an earlier episode has left on this side of the connection."""
+        ...
+
     def close(self) -> None:
         """End the conversation; may be called twice."""
         ...
@@ -162,8 +166,10 @@ class RemoteTools:
             if self._process_id != os.getpid():  # after a fork they are the parent's
                 self._idle, self._num_open, self._process_id = [], 0, os.getpid()
             self._num_open += 1
-            if self._idle:
-                return self._idle.pop()
+            kept = self._idle.pop() if self._idle else None
+        if kept is not None:
+            kept.begin()
+            return kept
         try:
             return self._connect()
         except BaseException:

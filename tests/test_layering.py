@@ -14,6 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "transformers", "accelerate", "vllm", "safetensors", "awpo_agent")
 
+LAZY = ("openai", "tenacity", "mcp", "httpx", "pydantic")
+
 
 def modules(*packages: str) -> list[str]:
     return sorted(str(path.relative_to(ROOT)) for package in packages for path in (ROOT / package).rglob("*.py"))
@@ -46,7 +48,9 @@ def test_environments_need_no_model_and_no_network(module: str) -> None:
     assert not uses(module, *HEAVY)
     assert not uses(module, "awpo_tools", "tools"), "suites are loaded by name, so built-in ones have no privilege"
     if not fnmatch(module, "awpo_env/judges/llm*.py"):
-        assert not uses(module, "openai", "tenacity", "httpx", "requests", "urllib.request")
+        assert not uses(module, "openai", "tenacity", "requests", "urllib.request")
+    if module not in ("awpo_env/mcp_tools.py", "awpo_env/openapi_tools.py"):
+        assert not uses(module, "mcp", "httpx", "httpx2")
 
 
 @pytest.mark.parametrize("module", modules("awpo_agent"))
@@ -70,7 +74,7 @@ def test_tools_need_next_to_nothing(module: str) -> None:
 def test_importing_the_environments_is_silent_and_loads_no_model_library() -> None:
     code = (
         "import sys, awpo_env, awpo_env.env, awpo_env.suites; "
-        f"sys.exit(' '.join({{*{(*HEAVY, 'openai', 'tenacity')!r}}} & set(sys.modules)) or 0)"
+        f"sys.exit(' '.join({{*{(*HEAVY, *LAZY)!r}}} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

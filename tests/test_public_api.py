@@ -35,8 +35,8 @@ def test_every_public_name_is_there_and_documented(name: str) -> None:
 
 def test_public_names_are_these() -> None:
     assert sorted(awpo_env.__all__) == [
-        *("AwpoError", "ENV_IDS", "Limits", "Suite", "SuiteError", "Task", "ToolError", "ToolUseEnv", "UsageError"),
-        *("load_suite", "register_envs"),
+        *("AwpoError", "ENV_IDS", "Limits", "Reset", "Suite", "SuiteError", "Task", "ToolError", "ToolUseEnv"),
+        *("UsageError", "load_suite", "register_envs", "suite_from_functions", "suite_from_mcp", "suite_from_openapi"),
     ]
     assert awpo_env.ENV_IDS == ("awpo/Calculator-v0", "awpo/Meetings-v0", "awpo/Retail-v0", "awpo/ToolUse-v0")
     assert all(env_id in gymnasium.registry for env_id in awpo_env.ENV_IDS)
