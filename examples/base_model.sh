@@ -14,7 +14,7 @@ mkdir -p "$WORK"
 "$AWPO" sft --config examples/configs/base_flawless.yaml --data "[$WORK/demonstrations.jsonl]" \
   --output_dir "$WORK/flawless"
 # 2. Imitating careless demonstrators, so that there is something left to learn from rewards.
-"$AWPO" env export awpo/Retail-v0 --preset quickstart --split train --episodes 4000 --seed 5 --mistake-rate 0.3 \
+"$AWPO" env export awpo/Retail-v0 --preset quickstart --split train --episodes 4000 --seed 5 --mistake-rate 0.7 \
   --out "$WORK/mistakes.jsonl"
 "$AWPO" sft --config examples/configs/base_mistakes.yaml --data "[$WORK/mistakes.jsonl]" --model "$WORK/flawless" \
   --output_dir "$WORK/final"
