@@ -57,7 +57,8 @@ def main(argv: list[str]) -> int:
     config.check()
     console = Console()
     started = time.monotonic()
-    console.print(f"1/3  the model that ships, on {NUM_TASKS} held-out tasks of {config.env} {config.env_kwargs}")
+    preset = config.env_kwargs.get("preset", "default")
+    console.print(f"1/3  the model that ships, on {NUM_TASKS} held-out tasks of {config.env}, preset {preset}")
     before = {temperature: evaluate(config, config.model, temperature) for temperature in (1.0, 0.0)}
     _print_estimates(console, before)
     console.print(f"2/3  training with {config.advantage_estimator} on other tasks: {config.max_steps} steps")

@@ -28,12 +28,13 @@ def steps_of(folder):
 
 
 @pytest.mark.heavy
-def test_the_quickstart_does_no_harm_and_its_checkpoint_keeps_what_was_learned(tmp_path):
+def test_the_quickstart_makes_the_model_better_and_its_checkpoint_keeps_what_was_learned(tmp_path):
     run("-m", "awpo_agent.quickstart", "--output_dir", tmp_path / "run", threads=2)
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     before, after = summary["before"]["temperature 1"], summary["after"]["temperature 1"]
     assert 0.05 <= before["value"] <= 0.40
-    assert after["high"] > before["low"]
+    assert after["value"] >= before["value"] + 0.30 and after["low"] > before["high"]
+    assert summary["after"]["greedy"]["high"] >= summary["before"]["greedy"]["value"]
 
     (checkpoint,) = (tmp_path / "run" / "checkpoints").glob("checkpoint-*")
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
