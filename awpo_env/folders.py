@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 from awpo_env.errors import SuiteError
+from awpo_env.json_text import unique_object
 from awpo_env.schema import ToolSet
 from awpo_env.types import JSON, Task
 
@@ -46,12 +47,12 @@ def read_folder(folder: Path, package: str) -> FolderParts:
     Raises:
         SuiteError: A file is missing or cannot be read.
     """
-    declarations, policy = _read_tools(folder / "tools.json"), _read_text(folder / "policy.md")
-    backend = _attribute(package, "backend", folder, "Backend")
+    declarations, policy = read_declarations(folder / "tools.json"), read_text(folder / "policy.md")
+    backend = read_attribute(package, "backend", folder, "Backend")
     generator = None
     if (folder / "tasks.py").exists():
         for name in ("PRESETS", "KINDS", "generate"):
-            _attribute(package, "tasks", folder, name)
+            read_attribute(package, "tasks", folder, name)
         generator = importlib.import_module(f"{package}.tasks")
     fixed = folder / "tasks.jsonl"
     return FolderParts(declarations, backend, policy, read_tasks(fixed) if fixed.exists() else [], generator)
@@ -67,7 +68,12 @@ def import_folder(folder: Path) -> str:
     return package
 
 
-def _attribute(package: str, module: str, folder: Path, name: str) -> Any:
+def read_attribute(package: str, module: str, folder: Path, name: str) -> Any:
+    """Return a name of a suite's module.
+
+    Raises:
+        SuiteError: The file is missing or does not define the name.
+    """
     if not (folder / f"{module}.py").exists():
         raise SuiteError(f"suite file {folder / module}.py is missing")
     value = getattr(importlib.import_module(f"{package}.{module}"), name, None)
@@ -82,28 +88,45 @@ def read_tasks(path: str | Path) -> list[Task]:
     Raises:
         SuiteError: The file is missing, or a line is no task.
     """
-    tasks = []
-    for number, line in enumerate(_read_text(Path(path)).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            tasks.append(Task.from_json(json.loads(line)))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise SuiteError(f"{path}: line {number} is no task: {error!r}") from None
-    return tasks
+    lines = enumerate(read_text(Path(path)).split("\n"), start=1)
+    return [read_task(f"{path}: line {number}", line) for number, line in lines if line.strip()]
 
 
-def _read_tools(path: Path) -> list[dict[str, JSON]]:
+def read_task(where: str, line: str) -> Task:
+    """Return the task one line of a ``tasks.jsonl`` holds.
+
+    Raises:
+        SuiteError: It holds none; the message begins with `where`.
+    """
     try:
-        declarations = json.loads(_read_text(path))
+        return Task.from_json(json.loads(line, object_pairs_hook=unique_object))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise SuiteError(f"{where} is no task: {error!r}") from None
+
+
+def read_declarations(path: Path) -> list[dict[str, JSON]]:
+    """Return the list a ``tools.json`` holds.
+
+    Raises:
+        SuiteError: The file is missing or holds something else.
+    """
+    try:
+        declarations = json.loads(read_text(path), object_pairs_hook=unique_object)
     except json.JSONDecodeError as error:
         raise SuiteError(f"{path}: line {error.lineno}: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        raise SuiteError(f"{path}: {error}") from None
     if not isinstance(declarations, list) or not declarations:
         raise SuiteError(f"{path}: expected a list of tool declarations")
     return declarations
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return the text of a suite's file.
+
+    Raises:
+        SuiteError: It is missing or not UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -122,6 +145,11 @@ def check_signatures(name: str, tools: ToolSet, backend: type) -> None:
         declared = tools.parameters(tool).get("properties", {})
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted):
             continue
+        if tools.parameters(tool).get("additionalProperties") is not False:
+            raise SuiteError(
+                f"suite {name!r}: tool {tool!r} lets a model send arguments it does not declare, and "
+                f'{backend.__name__}.{tool} takes no others; set "additionalProperties": false'
+            )
         if {parameter.name for parameter in accepted} != set(declared):
             raise SuiteError(
                 f"suite {name!r}: tool {tool!r} declares arguments {sorted(declared)} "

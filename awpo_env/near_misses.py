@@ -46,7 +46,8 @@ def sample_near_miss(tools: ToolSet, rng: np.random.Generator) -> NearMiss:
         NotSampleableError: As `sample_call`.
     """
     call = sample_call(tools, rng)
-    changes = list(_changes(tools.parameters(call.name), call.arguments))
+    parameters = tools.parameters(call.name)
+    changes = [change for change in _changes(parameters, call.arguments) if isinstance(change[0], dict)]
     # The faults are drawn first, or a tool with many arguments would nearly always get a wrong type.
     faults = sorted({fault for _, fault, _ in changes})
     for index in rng.permutation(len(faults) + 1):

@@ -164,7 +164,8 @@ def test_env_check_passes_on_a_sound_suite(capsys: pytest.CaptureFixture[str]) -
 
 def write_unsolvable_suite(folder: Path) -> None:
     """A suite whose only reference solution calls a tool with an argument that its schema forbids."""
-    parameters = {"type": "object", "properties": {"level": {"type": "integer"}}, "required": ["level"]}
+    level = {"level": {"type": "integer"}}
+    parameters = {"type": "object", "properties": level, "required": ["level"], "additionalProperties": False}
     function = {"name": "dim", "description": "Dim the light.", "parameters": parameters}
     call = {"name": "dim", "arguments": {"level": "low"}}
     turn = {"message": "Dim the light.", "reference": [{"calls": [call]}, {"content": "Done."}]}

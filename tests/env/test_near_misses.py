@@ -46,7 +46,7 @@ def declare(properties: dict[str, Any]) -> ToolSet:
 def assert_one_fault(tools: ToolSet, rng: np.random.Generator) -> tuple[str, str]:
     miss = sample_near_miss(tools, rng)
     error = tools.check(miss.call, list(tools))
-    assert error is not None
+    assert error is not None and isinstance(miss.call.arguments, dict)
     if miss.fault == "unknown_tool":
         assert error["error"]["code"] == "unknown_tool"
         return miss.fault, miss.path

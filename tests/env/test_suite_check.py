@@ -54,6 +54,9 @@ def generate(split, index, preset):
 STRINGS = '"lamp": {"type": "string"}, "colour": {"type": "string"}'
 RESTORED_SOMETIMES = "= dict(snapshot) if len(snapshot) < len(self.colours) else self.colours"
 
+SHARED = '= self.__init__.__dict__.setdefault("shared", dict(state))'
+COUNTED = '= {**state, "number": len(self.__init__.__dict__)}; self.__init__.__dict__[str(time.perf_counter_ns())] = 1'
+
 # file, what stands there, what breaks it, the check that finds it, words of the finding
 FAULTS = [
     ("tasks.py", "AssistantMessage(content=", "AssistantMessage(calls=(call,), content=", "reference solves", "stops"),
@@ -86,6 +89,11 @@ FAULTS = [
         "random valid calls",
     ),
     ("tools.json", STRINGS, '"lamp": {"const": "left"}, "colour": {"pattern": "r"}', "chance fails", "cannot sample"),
+    ("tools.json", STRINGS, STRINGS.replace('"}', '", "pattern": "e"}'), "near misses are refused", "cannot sample"),
+    ("tasks.py", '"colour": "red"}', '"colour": 3}', "reference calls are valid", "calls paint wrongly: /colour: 3"),
+    ("backend.py", "= dict(state)", "= state", "episodes share nothing", "copy it in __init__"),
+    ("backend.py", "= dict(state)", SHARED, "episodes share nothing", "another that goes on beside it"),
+    ("backend.py", "= dict(state)", COUNTED, "episodes share nothing", "otherwise after another one"),
 ]
 
 
