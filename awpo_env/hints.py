@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, NotRequired, Required, Union
 
 from jsonschema import Draft202012Validator
 
+from awpo_env.references import put_in_place
 from awpo_env.types import JSON
 
 _SIMPLE: Mapping[Any, dict[str, JSON]] = {
@@ -192,8 +193,15 @@ class _HintReader:
         return schema, _same if read is _same else lambda value: {name: read(each) for name, each in value.items()}
 
     def _model(self, model: Any) -> _Read:
-        schema = model.model_json_schema(ref_template="#/$defs/{model}")
-        for name, definition in schema.pop("$defs", {}).items():
+        whole = model.model_json_schema()
+        parts = whole.pop("$defs", {})
+
+        def find(reference: str) -> tuple[str, JSON]:
+            name = reference.removeprefix("#/$defs/")
+            return name, parts[name]
+
+        schema, definitions = put_in_place(whole, find)
+        for name, definition in definitions.items():
             self._define(name, definition)
         return schema, functools.partial(_read_model, model)
 

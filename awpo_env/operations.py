@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from awpo_env.errors import SuiteError, ToolError
+from awpo_env.references import put_in_place
 from awpo_env.types import JSON
 
 BODY = "body"
@@ -222,7 +223,7 @@ def _operation(
     }
     said = [own.get("summary"), own.get("description")]
     description = "\n".join(text.strip() for text in said if text and text.strip()) or f"{method.upper()} {path}"
-    complete = _with_definitions(document, operation_id, schema)
+    complete = _standing_alone(document, operation_id, schema)
     return Operation(operation_id, method, path, description, tuple(parameters), media_type, complete)
 
 
@@ -280,38 +281,14 @@ def _pointed(document: Mapping[str, Any], reference: str, where: str) -> Any:
     return target
 
 
-def _with_definitions(document: Mapping[str, Any], operation_id: str, schema: dict[str, JSON]) -> dict[str, JSON]:
-    """Return a schema that stands alone: the document's schemas it refers to, however far, are under ``$defs``."""
-    definitions: dict[str, JSON] = {}
-    waiting = list(_references(schema))
-    while waiting:
-        reference = waiting.pop()
-        if not reference.startswith(_SCHEMAS) or "/" in (name := reference.removeprefix(_SCHEMAS)):
+def _standing_alone(document: Mapping[str, Any], operation_id: str, schema: dict[str, JSON]) -> dict[str, JSON]:
+    """Return a schema with everything of the document it refers to."""
+
+    def find(reference: Any) -> tuple[str, JSON]:
+        name = str(reference).removeprefix(_SCHEMAS)
+        if name == reference or "/" in name:
             raise SuiteError(f"operation {operation_id!r}: schema reference {reference!r} is not to {_SCHEMAS}...")
-        if name not in definitions:
-            definitions[name] = _pointed(document, reference, operation_id)
-            waiting += _references(definitions[name])
-    return _moved({**schema, "$defs": definitions} if definitions else schema)
+        return name, _pointed(document, reference, operation_id)
 
-
-def _references(schema: JSON) -> Iterator[str]:
-    if isinstance(schema, dict):
-        if isinstance(schema.get("$ref"), str):
-            yield schema["$ref"]
-        for item in schema.values():
-            yield from _references(item)
-    elif isinstance(schema, list):
-        for item in schema:
-            yield from _references(item)
-
-
-def _moved(schema: JSON) -> JSON:
-    """Return a copy in which references to the document's schemas are to ``$defs``."""
-    if isinstance(schema, list):
-        return [_moved(item) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    copied = {name: _moved(item) for name, item in schema.items()}
-    if isinstance(schema.get("$ref"), str):
-        copied["$ref"] = schema["$ref"].replace(_SCHEMAS, "#/$defs/")
-    return copied
+    placed, definitions = put_in_place(schema, find)
+    return {**placed, "$defs": definitions} if definitions else placed

@@ -106,12 +106,11 @@ def test_operations_are_tools(suite: Suite) -> None:
             "Note": {
                 "type": "object",
                 "properties": {
-                    "title": {"$ref": "#/$defs/Title"},
+                    "title": {"type": "string", "minLength": 1},
                     "replies": {"type": "array", "items": {"$ref": "#/$defs/Note"}},
                 },
                 "required": ["title"],
             },
-            "Title": {"type": "string", "minLength": 1},
         },
     }
 
