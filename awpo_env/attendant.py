@@ -10,8 +10,8 @@ import asyncio
 import inspect
 import json
 import os
-import queue
 import resource
+import select
 import socket
 import threading
 from collections.abc import Callable
@@ -76,22 +76,18 @@ async def _settled(value: Any) -> Any:
 
 def serve(channel: socket.socket, attendant: Attendant) -> None:
     """Answer the requests that come over a socket until its other end is closed, which ends the process."""
-    requests: queue.SimpleQueue[str] = queue.SimpleQueue()
-    lines = channel.makefile("r", encoding="utf-8", newline="\n")
-    # Read beside the tools: a parent that is gone ends this process even while a tool is stuck.
-    threading.Thread(target=_read, args=(lines, requests), daemon=True).start()
-    with asyncio.Runner() as runner:
-        while True:
-            reply = runner.run(attendant.answer(json.loads(requests.get())))
-            channel.sendall(_line(reply))
+    threading.Thread(target=_end_with_parent, args=(channel,), daemon=True).start()
+    with asyncio.Runner() as runner, channel.makefile("r", encoding="utf-8", newline="\n") as requests:
+        for request in requests:
+            channel.sendall(_line(runner.run(attendant.answer(json.loads(request)))))
 
 
-def _read(lines: Any, requests: queue.SimpleQueue[str]) -> None:
-    try:
-        for line in lines:
-            requests.put(line)
-    finally:
-        os._exit(0)
+def _end_with_parent(channel: socket.socket) -> None:
+    """End this process as soon as nobody is left to answer to, even while a tool is stuck."""
+    hang_up = select.poll()
+    hang_up.register(channel, 0)  # whatever is asked for, the end of the other side is told
+    hang_up.poll()
+    os._exit(0)
 
 
 def _line(reply: dict[str, Any]) -> bytes:

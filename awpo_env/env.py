@@ -98,6 +98,7 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
         self.parser = get_parser(parser)
         self._limits = limits if isinstance(limits, Limits) else Limits.from_mapping(limits or {})
         self._build = backend_builder(self.suite, tool_timeout, tool_isolation, tool_memory_mb)
+        self.tool_timeout = tool_timeout
         self.answers_at_once = self._build is self.suite.backend
         self.count_tokens: TokenCounter = estimate_tokens
         self.run_call = run_call
