@@ -114,6 +114,11 @@ def check_suite(
     Raises:
         UsageError: There is no such split or preset, or `num_tasks` is below 1.
     """
+    if not suite.is_resettable:
+        raise UsageError(
+            f"suite {suite.name!r} does not reset, and a check would leave random calls on its server; "
+            "check it on a server that resets"
+        )
     if num_tasks < 1:
         raise UsageError(f"{num_tasks} episodes were asked for; expected at least 1")
     for where, task_ids in _places(suite, num_tasks, split, preset):

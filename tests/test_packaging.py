@@ -54,6 +54,11 @@ def test_the_base_install_has_no_learner_dependency() -> None:
     assert not any(name in names for name in ("torch", "transformers", "accelerate", "openai", "yaml"))
 
 
+def test_built_in_suites_are_registered() -> None:
+    registered = configuration()["project"]["entry-points"]["awpo.suites"]
+    assert registered == {name: f"awpo_tools.{name}" for name in BUILT_IN}
+
+
 def run(*command: str | Path, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     result = subprocess.run(

@@ -25,6 +25,7 @@ from awpo_env.functions import declare, suite_from_functions
 from awpo_env.mcp_tools import McpConnection, suite_from_mcp
 from awpo_env.remote import Reset
 from awpo_env.shapes import write_tool
+from awpo_env.suite_check import check_suite
 from awpo_env.suites import Suite, load_suite
 from awpo_env.types import AssistantMessage, Task, ToolCall, UserTurn
 
@@ -294,6 +295,8 @@ def test_without_a_reset_the_calls_that_change_something_are_compared(live: Suit
             return played.step("Done.")[-1]["outcome"].success
 
     assert not live.is_resettable
+    with pytest.raises(UsageError, match="does not reset, and a check would leave random calls on its server"):
+        next(check_suite(live))
     milk = {"title": "Milk", "text": "buy"}
     assert is_solved_by(("list_notes", {}), ("add_note", {**milk, "priority": 1}), ("get_note", {"note_id": "N1"}))
     assert len(result_of(env, "list_notes")) == 1, "the reference was played on the server"

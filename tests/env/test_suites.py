@@ -6,12 +6,15 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from awpo_env import suites
 from awpo_env.errors import SuiteError, UsageError
+from awpo_env.shapes import write_tool
 from awpo_env.suites import BUILT_IN, SPLITS, Suite, load_suite
 from awpo_env.types import Task
 
@@ -158,6 +161,60 @@ def test_the_same_relative_name_elsewhere_is_another_suite(folder: Path, monkeyp
     here = load_suite(".")
     monkeypatch.chdir(folder)
     assert (set(here.tasks), set(load_suite(".").tasks)) == ({"ask", "add", "clean"}, {"other", "add", "clean"})
+
+
+INSTALLED = """
+from awpo_env.suites import load_suite, make_suite
+retail = load_suite("retail")
+def build():
+    return make_suite("made", retail.tools, retail.backend, policy="Be kind.", tasks=[retail.task("test/full/0")])
+number = 3
+"""
+
+
+@pytest.fixture
+def installed(tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A distribution that registers four suites, on the module path."""
+    (tmp_path / "awpo_test_module.py").write_text(INSTALLED)
+    entries = (
+        f"one={package}\nbuilt=awpo_test_module:build\nready=awpo_test_module:retail\nwrong=awpo_test_module:number\n"
+    )
+    for name, lines in (("awpo_test_one", entries), ("awpo_test_two", "")):
+        (tmp_path / f"{name}-1.dist-info").mkdir()
+        (tmp_path / f"{name}-1.dist-info/METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n")
+        (tmp_path / f"{name}-1.dist-info/entry_points.txt").write_text(f"[awpo.suites]\n{lines}")
+    suites._registered.cache_clear()
+    yield tmp_path
+    suites._registered.cache_clear()
+    suites._load_attribute.cache_clear()
+    sys.modules.pop("awpo_test_module", None)
+
+
+def test_installed_suites_are_registered_as_the_built_in_ones_are(installed: Path) -> None:
+    assert load_suite("one").presets == ("easy", "hard")
+    assert load_suite("ready") is load_suite("retail")
+    made = load_suite("built")
+    assert (made.policy, list(made.tasks)) == ("Be kind.", ["test/full/0"])
+    assert made is load_suite("built") and made is not load_suite("awpo_test_module:build")
+    with pytest.raises(SuiteError, match="'number' of awpo_test_module is 3; expected a Suite, or a function"):
+        load_suite("wrong")
+    with pytest.raises(SuiteError, match="'none' of awpo_test_module is None"):
+        load_suite("awpo_test_module:none")
+    with pytest.raises(SuiteError, match=r"unknown suite 'redy'\. Did you mean 'ready'"):
+        load_suite("redy")
+    assert {entry.name for entry in entry_points(group=suites.ENTRY_POINTS)} >= {*BUILT_IN, "one", "built", "ready"}
+
+
+def test_two_packages_cannot_register_one_name(installed: Path) -> None:
+    (installed / "awpo_test_two-1.dist-info/entry_points.txt").write_text("[awpo.suites]\nretail = other.retail\n")
+    with pytest.raises(SuiteError, match="two installed packages register a suite 'retail'"):
+        load_suite("retail")
+
+
+def test_tools_may_be_declared_in_any_shape(folder: Path, notes: Suite) -> None:
+    declarations = [write_tool(tool, "mcp") for tool in notes.tools.declarations.values()]
+    (folder / "tools.json").write_text(json.dumps(declarations))
+    assert load_suite(folder).tools.declarations == notes.tools.declarations
 
 
 def test_generated_tasks_are_named_by_split_preset_and_index(package: str) -> None:
