@@ -71,6 +71,11 @@ class LLMJudge:
         self.close()
 
     @property
+    def compares(self) -> bool:
+        """Whether it judges episodes of one task side by side, and so has to have them all at once."""
+        return self.settings.mode == "group"
+
+    @property
     def totals(self) -> Totals:
         """What this judge asked for and paid, in this process."""
         return self._session.ledger.totals
@@ -117,7 +122,7 @@ class _Session:
         self.ledger = Ledger(folder)
         self._cache = None if folder is None else ReplyCache(folder, int(settings.cache_size_mb * 2**20))
         self._endpoint = Endpoint(settings, self.ledger)
-        self._asked: dict[str, asyncio.Task[str]] = {}
+        self._asked: dict[str, asyncio.Task[dict[str, Verdict]]] = {}
         self.background = BackgroundLoop()
 
     def close(self) -> None:
@@ -191,24 +196,24 @@ class _Session:
             self._asked[key] = task
             task.add_done_callback(lambda task: self._forget(key, task))
         # Shielded: the reply is paid for, so it is kept even if this caller stops waiting.
-        return read_reply(await asyncio.shield(self._asked[key]), self._rubric, ids)
+        return await asyncio.shield(self._asked[key])
 
-    def _forget(self, key: str, task: asyncio.Task[str]) -> None:
+    def _forget(self, key: str, task: asyncio.Task[dict[str, Verdict]]) -> None:
         del self._asked[key]
         if not task.cancelled():
             task.exception()  # whoever still waits gets it; without this line, nobody waiting would be a warning
 
-    async def _ask(self, key: str, prompt: Prompt, ids: Sequence[str]) -> str:
-        """Return a reply that can be read, and keep it."""
+    async def _ask(self, key: str, prompt: Prompt, ids: Sequence[str]) -> dict[str, Verdict]:
+        """Return the verdicts of a reply that can be read, and keep it."""
 
-        def readable(text: str) -> str:
-            read_reply(text, self._rubric, ids)
-            return text
+        def read(text: str) -> tuple[str, dict[str, Verdict]]:
+            return text, read_reply(text, self._rubric, ids)
 
-        reply = await self._endpoint.ask(prompt.messages, self._rubric.schema(ids), readable, len(ids))
+        schema = self._rubric.schema(ids)
+        reply, verdicts = await self._endpoint.ask(prompt.messages, schema, read, len(ids))
         if self._cache is not None:
             self._cache.put(key, reply)
-        return reply
+        return verdicts
 
     def _key(self, prompt: Prompt) -> str:
         """Digest of all a reply depends on: the whole prompt (with rubric and transcripts), the model, how it is asked.

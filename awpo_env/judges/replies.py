@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -52,7 +53,7 @@ def read_reply(text: str, rubric: Rubric, ids: Sequence[str]) -> dict[str, Verdi
     Raises:
         InvalidReply: There is no verdict, more than one of the same transcript, or one that breaks the schema.
     """
-    validator = Draft202012Validator(rubric.schema(ids))
+    validator = _validator(rubric, len(ids))
     found, problem = [], "there is no JSON object in it"
     for value in _json_objects(text[:_LONGEST_REPLY]):
         if not isinstance(value.get("verdicts"), list):
@@ -75,6 +76,14 @@ def read_reply(text: str, rubric: Rubric, ids: Sequence[str]) -> dict[str, Verdi
         )
         for entry in found[0]["verdicts"]
     }
+
+
+@functools.lru_cache(maxsize=64)
+def _validator(rubric: Rubric, num_ids: int) -> Draft202012Validator:
+    """Compiled once for any ids; those are compared by hand, which also says which one is missing."""
+    schema = rubric.schema([""] * num_ids)
+    schema["properties"]["verdicts"]["items"]["properties"]["id"] = {"type": "string"}
+    return Draft202012Validator(schema)
 
 
 def _id_problem(verdicts: Sequence[JSON], ids: Sequence[str]) -> str:
