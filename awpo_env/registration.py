@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import gymnasium
 
-_SUITE_OF_ID = {"Calculator-v0": "calculator", "Meetings-v0": "meetings", "Retail-v0": "retail", "ToolUse-v0": None}
+_SUITE_OF_ID = {
+    "Calculator-v0": "calculator",
+    "Devices-v0": "devices",
+    "Filesystem-v0": "filesystem",
+    "Meetings-v0": "meetings",
+    "Retail-v0": "retail",
+    "Travel-v0": "travel",
+    "ToolUse-v0": None,
+}
 
 ENV_IDS = tuple(f"awpo/{name}" for name in _SUITE_OF_ID)
 """Every registered id. ``awpo/ToolUse-v0`` is generic: ``gymnasium.make("awpo/ToolUse-v0", suite="./my_suite")``."""

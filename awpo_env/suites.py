@@ -19,7 +19,7 @@ from awpo_env.schema import ToolSet
 from awpo_env.shapes import read_tool
 from awpo_env.types import JSON, Task
 
-BUILT_IN = ("calculator", "meetings", "retail")
+BUILT_IN = ("calculator", "devices", "filesystem", "meetings", "retail", "travel")
 """Suites that come with the package; they are registered as anybody's are."""
 
 ENTRY_POINTS = "awpo.suites"

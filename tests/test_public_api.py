@@ -38,7 +38,15 @@ def test_public_names_are_these() -> None:
         *("AwpoError", "ENV_IDS", "Limits", "Reset", "Suite", "SuiteError", "Task", "ToolError", "ToolUseEnv"),
         *("UsageError", "load_suite", "register_envs", "suite_from_functions", "suite_from_mcp", "suite_from_openapi"),
     ]
-    assert awpo_env.ENV_IDS == ("awpo/Calculator-v0", "awpo/Meetings-v0", "awpo/Retail-v0", "awpo/ToolUse-v0")
+    assert awpo_env.ENV_IDS == (
+        "awpo/Calculator-v0",
+        "awpo/Devices-v0",
+        "awpo/Filesystem-v0",
+        "awpo/Meetings-v0",
+        "awpo/Retail-v0",
+        "awpo/Travel-v0",
+        "awpo/ToolUse-v0",
+    )
     assert all(env_id in gymnasium.registry for env_id in awpo_env.ENV_IDS)
 
 

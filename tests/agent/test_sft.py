@@ -16,6 +16,7 @@ from awpo_agent.sft import SFTConfig, encode_episode, train
 from awpo_env.demonstrations import demonstrate
 from awpo_env.env import ToolUseEnv
 from awpo_env.errors import UsageError
+from awpo_env.suites import BUILT_IN
 
 TINY = {
     "vocabulary_size": 320,
@@ -40,7 +41,7 @@ def demos(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("suite", ["calculator", "meetings", "retail"])
+@pytest.mark.parametrize("suite", BUILT_IN)
 @pytest.mark.parametrize("mistake_rate", [0.0, 0.5])
 @pytest.mark.parametrize("max_turns", [1, 30])
 def test_a_demonstration_is_what_a_rollout_of_its_words_records(chat, suite, mistake_rate, max_turns):

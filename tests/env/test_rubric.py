@@ -17,9 +17,18 @@ from awpo_env import load_suite
 from awpo_env.judges.progress import align, likeness
 from awpo_env.judges.reading import Call, read_text
 from awpo_env.judges.rubric import RubricJudge
+from awpo_env.suites import BUILT_IN
 from awpo_env.types import AssistantMessage, EpisodeStatus, Message, Task, ToolCall, Transcript
 
-SUITES = [(name, preset) for name in ("calculator", "meetings", "retail") for preset in load_suite(name).presets]
+
+def places(name: str) -> list:
+    """Every preset of a suite; of those that are levels of difficulty, only the medium one is quick to test."""
+    presets = load_suite(name).presets
+    slow = [preset for preset in presets if "medium" in presets and preset != "medium"]
+    return [pytest.param(name, preset, marks=pytest.mark.slow if preset in slow else ()) for preset in presets]
+
+
+SUITES = [place for name in BUILT_IN for place in places(name)]
 NUM_TASKS = 100
 
 Script = list[AssistantMessage | None]
@@ -373,11 +382,15 @@ def test_right_calls_with_bad_reasoning_are_worth_about_half(suite, preset, thin
 
 
 @each_suite
-@pytest.mark.parametrize("policy", [wrong_order, one_wrong_argument, pasted_reasoning, dropped_steps])
-def test_wrong_calls_score_below_the_oracle(suite, preset, policy):
+@pytest.mark.parametrize(
+    ("policy", "margin"),
+    # One wrong argument weighs the less, the more calls a task has.
+    [(wrong_order, 0.25), (one_wrong_argument, 0.2), (pasted_reasoning, 0.25), (dropped_steps, 0.25)],
+)
+def test_wrong_calls_score_below_the_oracle(suite, preset, policy, margin):
     best, scores = values(some_episodes(suite, preset, oracle)), values(some_episodes(suite, preset, policy))
     assert (scores <= best + 1e-9).all()
-    assert scores.mean() <= best.mean() - 0.25
+    assert scores.mean() <= best.mean() - margin
 
 
 @each_suite
