@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from awpo_env.errors import SuiteError, ToolError, UsageError
 from awpo_env.remote import RemoteTool, RemoteTools, Reset
@@ -37,9 +38,10 @@ def suite_from_mcp(
 ) -> Suite:
     """Return a suite whose tools are those of an MCP server. Needs ``pip install 'awpo[mcp]'``.
 
-    An episode has a connection of its own: over stdio a server process, over HTTP a session. What the server says is
-    data: descriptions are shown to the model as they are, results become observations, a result marked as an error is a
-    ``tool_error``. A server that dies or breaks the protocol ends the episode as ``environment_error``.
+    An episode has a connection of its own: over stdio a server process, over HTTP a session. An HTTP server's state
+    counts as one for all sessions, so with a `restore` tool only one episode at a time may be played. What the server
+    says is data: descriptions are shown to the model as they are, results become observations, a result marked as an
+    error is a ``tool_error``. A server that dies or breaks the protocol ends the episode as ``environment_error``.
 
     Args:
         server: The address of a streamable HTTP server, or the words of the command that starts a stdio server.
@@ -130,9 +132,8 @@ class McpConnection:
             self._started.result(timeout_s)
         except Exception as error:
             self.close()
-            where = server if isinstance(server, str) else " ".join(server)
             raise SuiteError(
-                f"no MCP server answers at {where!r} ({type(error).__name__}: {_innermost(error)}); "
+                f"no MCP server answers at {_shown(server)!r} ({type(error).__name__}: {_innermost(error)}); "
                 "start it, or correct the address or command"
             ) from error
 
@@ -149,7 +150,7 @@ class McpConnection:
                 self._unwrapped = {tool.name for tool in self.tools if _is_wrapped(tool)}
                 self._started.set_result(None)
                 await self._stop.wait()
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:
             if not self._started.done():
                 self._started.set_exception(error)
             # Afterwards a lost connection is raised by the calls that meet it.
@@ -259,6 +260,14 @@ def _block(block: Any) -> JSON:
 
 def _refuse(constant: str) -> JSON:
     raise ValueError(f"{constant} is no JSON")
+
+
+def _shown(server: str | tuple[str, ...]) -> str:
+    """Return a server as it may stand in a message: addresses and arguments hold secrets now and then."""
+    if isinstance(server, str):
+        parts = urlsplit(server)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+    return " ".join(server[:2])
 
 
 def _innermost(error: BaseException) -> BaseException:

@@ -38,7 +38,8 @@ def suite_from_openapi(
 
     A tool's arguments are the operation's parameters by name, and its JSON body as ``body``. A 2xx answer is the
     result. A 4xx answer other than 401, 407, 408 and 429 is a ``tool_error`` with what the server said; everything
-    else, a redirect included, ends the episode as ``environment_error``. GET, HEAD and OPTIONS change nothing.
+    else, a redirect included, ends the episode as ``environment_error``. GET, HEAD and OPTIONS change nothing. The
+    server's state counts as one for all connections, so with a `restore` tool only one episode at a time may be played.
 
     Args:
         document: The OpenAPI 3.1 document: a mapping, a JSON or YAML file, or an address to fetch it from.

@@ -258,11 +258,17 @@ class RemoteBackend:
         return copy.deepcopy(self._changes)
 
     def restore(self, snapshot: JSON) -> None:
-        """Go back to what `snapshot` returned, on the server where it has tools for both."""
-        if not (self._reset and self._reset.snapshot):
+        """Go back to what `snapshot` returned.
+
+        Raises:
+            RuntimeError: The server started anew and has no tool to get there.
+        """
+        if self._reset is None:
             self._changes = copy.deepcopy(snapshot)
-        elif self._reset.restore:
+        elif self._reset.restore and self._reset.snapshot:
             self._set_state(snapshot)
+        elif snapshot != self.snapshot():
+            raise RuntimeError("the server cannot go back to an earlier state; name a 'restore' and a 'snapshot' tool")
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

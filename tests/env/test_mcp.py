@@ -23,7 +23,7 @@ from awpo_env.errors import SuiteError, ToolError, UsageError
 from awpo_env.folders import read_tasks
 from awpo_env.functions import declare, suite_from_functions
 from awpo_env.mcp_tools import McpConnection, suite_from_mcp
-from awpo_env.remote import Reset
+from awpo_env.remote import RemoteTool, RemoteTools, Reset
 from awpo_env.shapes import write_tool
 from awpo_env.suite_check import check_suite
 from awpo_env.suites import Suite, load_suite
@@ -120,7 +120,7 @@ def over_http(address: str) -> Suite:
 
 @pytest.fixture(scope="module")
 def over_stdio(command: list[str]) -> Suite:
-    return suite_from_mcp(command, name="notes", reset=BY_TOOLS, tasks=TASKS, policy=POLICY)
+    return suite_from_mcp(command, name="notes", reset=BY_TOOLS, tasks=TASKS, policy=POLICY, timeout_s=300.0)
 
 
 def text_of(*calls: tuple[str, dict[str, Any]], words: str = "") -> str:
@@ -361,9 +361,8 @@ def test_processes_are_kept_between_episodes_replaced_when_they_die_and_ended_wi
 
 @pytest.mark.slow
 def test_a_restarted_server_has_forgotten_everything(command: list[str]) -> None:
-    suite = suite_from_mcp(
-        command, name="fresh", reset=Reset(restart=True), tasks=[task_of()], environment={"WORD": "ok"}
-    )
+    settings: dict[str, Any] = {"environment": {"WORD": "ok"}, "timeout_s": 300.0}
+    suite = suite_from_mcp(command, name="fresh", reset=Reset(restart=True), tasks=[task_of()], **settings)
     env = ToolUseEnv(suite)
     used = []
     for _ in range(2):
@@ -399,8 +398,9 @@ def test_headers_are_sent_and_a_silent_server_counts_as_broken(address: str) -> 
     ("server", "settings", "problem"),
     [
         (["no-such-command"], {}, "no MCP server answers at 'no-such-command' .FileNotFoundError"),
+        (["no-such-command", "run", "secret"], {}, "at 'no-such-command run' "),
         ([sys.executable, "-c", "print('hello')"], {}, "no MCP server answers at"),
-        ("http://127.0.0.1:9/mcp", {}, "no MCP server answers at 'http://127.0.0.1:9/mcp'"),
+        ("http://me:word@127.0.0.1:9/mcp?key=word", {}, "no MCP server answers at 'http://127.0.0.1:9/mcp'"),
         ("python server.py", {}, "is no address"),
         ("http://127.0.0.1:9/mcp", {"reset": Reset(restart=True)}, "cannot be restarted"),
         ("http://127.0.0.1:9/mcp", {"environment": {"A": "b"}}, "'environment' is for a command"),
@@ -417,3 +417,46 @@ def test_resets_are_checked(address: str) -> None:
         suite_from_mcp(address, name="notes", reset=Reset(snapshot="snapshoot"), tasks=TASKS)
     with pytest.raises(UsageError, match="says nothing"):
         Reset()
+
+
+class Counter:
+    """A connection to a server that counts, without a server."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def call(self, name: str, arguments: dict[str, Any]) -> Any:
+        self.count = arguments["state"] if name == "set" else self.count + (name == "add")
+        return self.count
+
+    def begin(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("reset", "goes_back"),
+    [
+        (None, True),  # the server has kept everything
+        (Reset(restore="set", snapshot="get"), True),
+        (Reset(restore="set"), False),
+        (Reset(restart=True), False),
+        (Reset(restart=True, snapshot="get"), False),
+    ],
+)
+def test_a_state_that_is_lost_is_not_made_up(reset: Reset | None, goes_back: bool) -> None:
+    tools = [RemoteTool(name, name, {"type": "object"}) for name in ("add", "get", "set")]
+    build = RemoteTools("counter", Counter, tools, reset, state_argument="state", is_shared=False)
+    first = build(0)
+    first.add()
+    snapshot = first.snapshot()
+    second = build(0)  # as after a call that never came back
+    if goes_back:
+        second.restore(snapshot)
+        assert second.snapshot() == snapshot
+    else:
+        with pytest.raises(RuntimeError, match="cannot go back to an earlier state"):
+            second.restore(snapshot)
+    second.restore(second.snapshot())
+    first.close()
+    second.close()
