@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,17 +18,28 @@ from awpo_env.suites import BUILT_IN, SPLITS, load_suite
 from awpo_env.types import JSON, AssistantMessage, Outcome, Task, ToolCall
 
 PARSER = get_parser("hermes")
+Place = tuple[str, str, str]
 PLACES = [(name, preset, split) for name in BUILT_IN for preset in load_suite(name).presets for split in SPLITS]
 MOST_LUCK = 0.02
 NUM_RANDOM_MESSAGES = 6
 NUM_RANDOM_EPISODES = 5
 
-each_place = pytest.mark.parametrize("place", PLACES, ids="-".join)
+
+def place_params(places: Iterable[Place]) -> list[Any]:
+    """Places as parameters; of the presets that are levels of difficulty, only the medium one is quick to test."""
+
+    def is_quick(name: str, preset: str) -> bool:
+        return preset == "medium" or "medium" not in load_suite(name).presets
+
+    marks = {True: (), False: pytest.mark.slow}
+    return [pytest.param(place, marks=marks[is_quick(*place[:2])], id="-".join(place)) for place in places]
+
+
+each_place = pytest.mark.parametrize("place", place_params(PLACES))
 HEAVY = pytest.param(1000, marks=pytest.mark.heavy)
 each_size = pytest.mark.parametrize("num_tasks", [50, HEAVY])
 each_small_size = pytest.mark.parametrize("num_tasks", [20, HEAVY])
 
-Place = tuple[str, str, str]
 Messages = list[AssistantMessage]
 
 
@@ -179,7 +190,7 @@ def fingerprint(task: Task) -> str:
     return json.dumps([data["state"], [turn["message"] for turn in data["turns"]]], sort_keys=True)
 
 
-@pytest.mark.parametrize("place", [place for place in PLACES if place[2] == "train"], ids="-".join)
+@pytest.mark.parametrize("place", place_params(place for place in PLACES if place[2] == "train"))
 @each_size
 def test_splits_share_no_task(place: Place, num_tasks: int) -> None:
     name, preset, _ = place

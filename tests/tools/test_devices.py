@@ -420,7 +420,10 @@ def other_values(task: Task, call: ToolCall, name: str) -> list[JSON]:
     return [other for other in dict.fromkeys(values) if other != value]
 
 
-@each_place
+@pytest.mark.parametrize(
+    ("split", "preset"),
+    [pytest.param(*place, marks=pytest.mark.slow if place[1] == "hard" else ()) for place in PLACES],
+)
 def test_every_change_and_each_of_its_arguments_counts(split: str, preset: str) -> None:
     for task in tasks_of(preset, split, 40):
         calls = task.reference_calls()
