@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
-from awpo_env.errors import UsageError, did_you_mean
+from awpo_env.errors import AwpoError, UsageError, did_you_mean
 
-EXIT_USAGE = 2  # asked for something impossible; 1 is left to what ran and failed
+EXIT_USAGE = 2  # asked for something impossible
+_EXIT_FAILED = 1  # ran and failed
 _EXIT_INTERRUPTED = 130  # what a shell reports for SIGINT
 _EXIT_BROKEN_PIPE = 141  # what a shell reports for SIGPIPE
 
@@ -100,7 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def guarded(run: Callable[[], int]) -> int:
     """Return what `run` returns; a user's mistake becomes one sentence on stderr and exit status 2.
 
-    Anything that is neither a user's mistake nor the user's wish to stop leaves as the traceback it is.
+    What a run cannot go on without and does not have is one sentence too, and exit status 1. Anything that is neither,
+    nor the user's wish to stop, leaves as the traceback it is.
     """
     try:
         status = run()
@@ -109,6 +111,9 @@ def guarded(run: Callable[[], int]) -> int:
     except UsageError as error:
         print(f"awpo: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except AwpoError as error:
+        print(f"awpo: {error}", file=sys.stderr)
+        return _EXIT_FAILED
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA_OF_MODULE:

@@ -86,7 +86,9 @@ class AWPOConfig:
         awpo_stages: Stages of reward integration, in order: each begins at ``from_step``, or once ``metric`` is
             ``at_least`` or ``at_most`` so much, and sets ``outcome_weight``, ``coefficient`` or ``gate`` from then on.
         awpo_probe_steps: Gradient noise and the angle between outcome and judge every so many steps; 0 is never.
-        judge: ``rubric`` (deterministic, offline) or ``none``.
+        judge: ``rubric`` (deterministic, offline), ``none``, or the YAML file of a judge model (docs/judges.md).
+        judge_failure: An episode without a judge score trains on its outcome alone (``outcome_only``), not at all
+            (``mask``), or ends the run (``raise``).
         judge_sees_reference: Whether the judge may look at the task's reference solution. It never sees the outcome.
         tool_concurrency: Most episodes of a process that wait for slow tools at the same time; their time limits and
             isolation are `env_kwargs` (``tool_timeout``, ``tool_isolation``).
@@ -135,7 +137,8 @@ class AWPOConfig:
     awpo_clip_strength: float = _SWITCHES.clip_strength
     awpo_stages: list[Stage] = field(default_factory=list)
     awpo_probe_steps: int = 0
-    judge: Literal["rubric", "none"] = "rubric"
+    judge: str = "rubric"
+    judge_failure: Literal["outcome_only", "mask", "raise"] = "outcome_only"
     judge_sees_reference: bool = True
     tool_concurrency: int = 64
     logging_steps: int = 1

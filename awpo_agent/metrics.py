@@ -110,12 +110,20 @@ def episode_record(rollout: Rollout, step: int, group: int, advantages: Advantag
     }
 
 
-def reward_tensors(rollouts: Sequence[Rollout], num_generations: int) -> dict[str, torch.Tensor]:
+def reward_tensors(
+    rollouts: Sequence[Rollout], num_generations: int, masks_unjudged: bool = False
+) -> dict[str, torch.Tensor]:
     """Return the five arguments every estimator takes, in float64.
 
     A place without a value holds 0 and is marked invalid; estimators never read it.
+
+    Args:
+        rollouts: Whole groups, one after the other.
+        num_generations: Rollouts per group.
+        masks_unjudged: Leave episodes out altogether whose judge score is missing.
     """
-    outcomes = [rollout.outcome for rollout in rollouts]
+    is_left_out = [masks_unjudged and bool(rollout.reasoning and rollout.reasoning.is_missing) for rollout in rollouts]
+    outcomes = [None if out else rollout.outcome for rollout, out in zip(rollouts, is_left_out, strict=True)]
     scores = [rollout.reasoning.value if rollout.reasoning is not None else None for rollout in rollouts]
     shape = (-1, num_generations)
     outcome_valid_PG = torch.tensor([outcome is not None for outcome in outcomes]).reshape(shape)

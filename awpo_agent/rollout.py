@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ import gymnasium
 
 from awpo_agent.chat import ChatTokens
 from awpo_agent.engines.base import Completion, Engine, Sampling
+from awpo_agent.judging import JudgeDesk
 from awpo_agent.types import Rollout
 from awpo_env.judges.base import Judge
-from awpo_env.types import EpisodeStatus, Score, Transcript
+from awpo_env.types import EpisodeStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,7 @@ async def run_episode(
     chat: ChatTokens,
     key: EpisodeKey,
     limits: RolloutLimits,
-    judge: Judge | None = None,
+    desk: JudgeDesk | None = None,
     threads: Executor | None = None,
 ) -> Rollout:
     """Play one episode to its end and return it as tokens and rewards.
@@ -100,7 +102,7 @@ async def run_episode(
         num_prompt_tokens=num_prompt_tokens,
         transcript=transcript,
         outcome=info["outcome"],
-        reasoning=await _judge(judge, transcript),
+        reasoning=await desk.score(key.task_seed, transcript) if desk is not None else None,
         info={name: info[name] for name in ("task_id", "kind", "status", "error") if name in info},
     )
 
@@ -125,13 +127,6 @@ def _after(chat: ChatTokens, completion: Completion, messages: Sequence[dict[str
     # A message cut off by its budget has no end token; the environment supplies it, and it carries no loss.
     end = [] if completion.finish_reason == "stop" else [chat.stop_ids[0]]
     return end + chat.delta(messages)
-
-
-async def _judge(judge: Judge | None, transcript: Transcript) -> Score | None:
-    if judge is None:
-        return None
-    # In a thread, so that a judge that waits for a server holds back nobody's next message.
-    return (await asyncio.to_thread(judge.score, [transcript]))[0]
 
 
 class EnvironmentPool:
@@ -172,14 +167,16 @@ def collect(
     """Run one episode per key, all at the same time, and return the rollouts in the order of the keys.
 
     Args:
+        judge: Scores each episode as it ends, while others go on; keys of one `task_seed` are a group.
         on_end: Called with each rollout as it ends, for progress bars.
         tool_concurrency: Most episodes that wait for their tools at the same time; others wait for their turn.
     """
     threads = ThreadPoolExecutor(tool_concurrency, thread_name_prefix="awpo-step")
+    desk = JudgeDesk(judge, Counter(key.task_seed for key in keys)) if judge is not None else None
 
     async def one(key: EpisodeKey) -> Rollout:
         env = pool.take()
-        rollout = await run_episode(env, engine, chat, key, limits, judge, threads)
+        rollout = await run_episode(env, engine, chat, key, limits, desk, threads)
         pool.give_back(env)
         if on_end is not None:
             on_end(rollout)

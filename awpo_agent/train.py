@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 from collections.abc import Sequence
@@ -25,9 +26,9 @@ from awpo_agent.console import TrainingTable
 from awpo_agent.trainer import AWPOTrainer
 from awpo_env.errors import UsageError
 from awpo_env.judges.base import Judge
-from awpo_env.judges.rubric import RubricJudge
+from awpo_env.judges.loading import load_judge
 
-_EPILOG = "Example: awpo train --config examples/configs/quickstart.yaml --learning_rate 5e-5 --output_dir runs/mine"
+_EPILOG = "Example: awpo train --config awpo_agent/quickstart.yaml --learning_rate 5e-5 --output_dir runs/mine"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -58,10 +59,13 @@ def run(config: AWPOConfig, estimator: Estimator | None = None) -> Path:
     make_env().close()
     if rewritten := ChatTokens(tokenizer, config.template_options).rewrites_history():
         print(f"note: the chat template rewrites history, the rollouts here do not: {rewritten}", file=sys.stderr)
-    judge: Judge | None = None
-    if config.judge == "rubric":
-        judge = RubricJudge(sees_reference=config.judge_sees_reference)
-    with TrainingTable(config) as table:
+    with contextlib.ExitStack() as stack:
+        judge: Judge | None = None
+        if config.judge != "none":
+            judge = load_judge(config.judge, sees_reference=config.judge_sees_reference)
+        if isinstance(judge, contextlib.AbstractContextManager):
+            stack.enter_context(judge)
+        table = stack.enter_context(TrainingTable(config))
         trainer = AWPOTrainer(
             model,
             config,

@@ -24,6 +24,7 @@ from awpo_agent.checkpoint import load_training_state, newest_checkpoint, prune,
 from awpo_agent.config import AWPOConfig
 from awpo_agent.engines.base import Engine
 from awpo_agent.engines.hf import TransformersEngine
+from awpo_agent.judging import JudgeBill, JudgeFailure, JudgeWatch, refuse_missing
 from awpo_agent.learner import Learner
 from awpo_agent.metrics import advantage_metrics, episode_record, reward_tensors, rollout_metrics
 from awpo_agent.rollout import EnvironmentPool, EpisodeKey, RolloutLimits, collect
@@ -79,6 +80,7 @@ class AWPOTrainer:
         self.chat = ChatTokens(processing_class, args.template_options)
         self.environments = EnvironmentPool(environments)
         self.judge = judge
+        self._judge_bill, self._judge_watch = JudgeBill(judge), JudgeWatch()
         if estimator is not None and args.awpo_stages:
             raise UsageError("awpo_stages change the estimator that the settings name; leave them out with your own")
         self._own_estimator = estimator
@@ -107,21 +109,26 @@ class AWPOTrainer:
         """Train to `args.max_steps`, writing records and checkpoints; SIGTERM ends the run after the current step."""
         self._resume()
         is_main = self.accelerator.is_main_process
-        recorder = RunRecorder(self.folder, self.step) if is_main else None
-        if is_main:
-            (self.folder / "config.yaml").write_text(to_yaml(self.args), encoding="utf-8")
-        if self.args.report_to:
-            self.accelerator.init_trackers("awpo", config={"config": to_yaml(self.args)})
-        with _sigterm(self._ask_to_stop), contextlib.closing(self.environments):
+        with contextlib.ExitStack() as stack:
+            recorder = stack.enter_context(contextlib.closing(RunRecorder(self.folder, self.step))) if is_main else None
+            if is_main:
+                (self.folder / "config.yaml").write_text(to_yaml(self.args), encoding="utf-8")
+            if self.args.report_to:
+                self.accelerator.init_trackers("awpo", config={"config": to_yaml(self.args)})
+                stack.callback(self.accelerator.end_training)
+            with _sigterm(self._ask_to_stop), contextlib.closing(self.environments):
+                self._train_steps(recorder)
+
+    def _train_steps(self, recorder: RunRecorder | None) -> None:
+        try:
             while self.step < self.args.max_steps and not self._stops():
                 self._train_step(recorder)
                 if self.args.save_steps and self.step % self.args.save_steps == 0:
                     self.save()
+        except JudgeFailure:  # raised before the update, so the state is that of a whole step
+            self.save()
+            raise
         self.save()
-        if recorder is not None:
-            recorder.close()
-        if self.args.report_to:
-            self.accelerator.end_training()
 
     def save(self) -> Path:
         """Write ``checkpoints/checkpoint-<step>``: a Hugging Face folder and the training state, whole or not."""
@@ -141,6 +148,7 @@ class AWPOTrainer:
         advantages, all_rollouts = self._estimate(rollouts)
         size = self.args.num_generations
         figures = {**rollout_metrics(all_rollouts, size), **advantage_metrics(advantages)}
+        figures |= self._judge_bill.since_last(self.accelerator.num_processes)
         if self.args.awpo_stages:
             figures["awpo/stage"] = float(self._stages_begun)
         if self._probes(recorder):
@@ -150,6 +158,7 @@ class AWPOTrainer:
         self.step += 1
         self._begin_stages(figures)
         if recorder is not None:
+            self._judge_watch.look(self.step - 1, figures)
             metrics |= {
                 "step": self.step - 1,
                 **figures,
@@ -194,7 +203,9 @@ class AWPOTrainer:
     def _estimate(self, rollouts: list[Rollout]) -> tuple[Advantages, list[Rollout]]:
         """Estimate over the episodes of all processes, so that every process knows the whole batch's clip radius."""
         everyone = gather_object(rollouts) if self.accelerator.num_processes > 1 else rollouts
-        rewards = reward_tensors(everyone, self.args.num_generations)
+        if self.args.judge_failure == "raise":
+            refuse_missing(everyone)
+        rewards = reward_tensors(everyone, self.args.num_generations, self.args.judge_failure == "mask")
         return self.estimator(**rewards, epsilon=self.args.epsilon), everyone
 
     def _resume(self) -> None:

@@ -210,8 +210,8 @@ def test_a_value_of_the_wrong_type_is_one_sentence(value, yaml_file):
 
 
 def test_a_choice_that_does_not_exist_is_one_sentence():
-    with pytest.raises(UsageError, match="judge") as caught:
-        parse("--judge", "rubrik")
+    with pytest.raises(UsageError, match="judge_failure") as caught:
+        parse("--judge_failure", "ignore")
     assert "\n" not in str(caught.value)
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from awpo_agent.engines.base import Completion
 from awpo_agent.engines.scripted import ScriptedEngine
+from awpo_agent.judging import JudgeDesk
 from awpo_agent.rollout import EnvironmentPool, EpisodeKey, RolloutLimits, collect, run_episode
 from awpo_env.env import ToolUseEnv
 from awpo_env.judges.scripted import ScriptedJudge
@@ -42,7 +43,8 @@ class TimedEngine:
 
 
 def play(chat, engine, *, env=None, key=KEY, limits=LIMITS, judge=None):
-    return asyncio.run(run_episode(env or ToolUseEnv("calculator"), engine, chat, key, limits, judge))
+    desk = JudgeDesk(judge, {}) if judge is not None else None
+    return asyncio.run(run_episode(env or ToolUseEnv("calculator"), engine, chat, key, limits, desk))
 
 
 def reference_texts():

@@ -18,9 +18,11 @@ from awpo_agent.advantages import ALL_OFF, AWPOSwitches, Stage, awpo, grpo
 from awpo_agent.arguments import parse_config
 from awpo_agent.batching import make_batch, micro_batches
 from awpo_agent.config import AWPOConfig
+from awpo_agent.judging import JudgeFailure
 from awpo_agent.losses import clipped_surrogate
 from awpo_agent.trainer import AWPOTrainer
 from awpo_env.errors import UsageError
+from awpo_env.types import Score
 
 GOLDEN = Path(__file__).parent / "golden" / "trainer.json"
 SETTINGS = {
@@ -39,14 +41,14 @@ TIMINGS = ("rollout_time", "step_time")
 def run(tmp_path, make_model, tokenizer, verdict_env, verdict_judge):
     """Trains a model of seed 0, by default for 5 steps, and returns the trainer."""
 
-    def train(name="run", *, estimator=None, callbacks=(), dtype=torch.float32, **settings):
+    def train(name="run", *, judge=verdict_judge, estimator=None, callbacks=(), dtype=torch.float32, **settings):
         args = AWPOConfig(**{**SETTINGS, "output_dir": str(tmp_path / name), **settings})
         trainer = AWPOTrainer(
             make_model().to(dtype),
             args,
             verdict_env,
             processing_class=tokenizer,
-            judge=verdict_judge,
+            judge=judge,
             estimator=estimator,
             callbacks=callbacks,
         )
@@ -94,6 +96,40 @@ def test_the_golden_run_and_its_twin(run):
     want = json.loads(GOLDEN.read_text())
     assert got["metrics"] == [pytest.approx(line, abs=2e-3) for line in want["metrics"]]
     assert got["weight_sums"] == pytest.approx(want["weight_sums"], rel=1e-4)
+
+
+class SureJudge:
+    def score(self, transcripts):
+        return [Score(len(transcript.messages[-1]["content"]) % 8 / 8) for transcript in transcripts]
+
+
+class FallibleJudge:
+    """Another judge, out of order from the third step to the fourth."""
+
+    def __init__(self, judge):
+        self._judge, self._num_asked = judge, 0
+
+    def score(self, transcripts):
+        self._num_asked += len(transcripts)
+        is_down = 32 < self._num_asked <= 64
+        return [Score.missing("no connection")] * len(transcripts) if is_down else self._judge.score(transcripts)
+
+
+def test_a_judge_that_is_down_is_told_once_and_the_run_goes_on_by_outcome(run, caplog):
+    lines = metrics(run(judge=FallibleJudge(SureJudge())))
+    assert [line["judge/missing_rate"] == 1.0 for line in lines] == [False, False, True, True, False]
+    assert [line["awpo/variance_reasoning"] > 0 for line in lines] == [True, True, False, False, True]
+    assert all(line["grad_norm"] > 0 for line in lines)
+    messages = [record.getMessage() for record in caplog.records if record.name == "awpo_agent.judging"]
+    assert [message.partition(":")[0] for message in messages] == ["step 2", "step 4"]
+
+
+def test_a_judge_that_is_down_may_mask_its_episodes_or_end_the_run(run, tmp_path):
+    masked = metrics(run("masked", judge=FallibleJudge(SureJudge()), judge_failure="mask"))
+    assert [line["grad_norm"] > 0 for line in masked] == [True, True, False, False, True]
+    with pytest.raises(JudgeFailure, match="16 of 16 episodes have no judge score"):
+        run("ended", judge=FallibleJudge(SureJudge()), judge_failure="raise")
+    assert (tmp_path / "ended" / "checkpoints" / "checkpoint-2").is_dir()
 
 
 def test_the_run_folder_holds_what_it_promises(run):
