@@ -34,6 +34,7 @@ _ABOUT_THE_FORM = (400, 415, 422, 501)  # how servers say that they cannot const
 _CHARS_PER_TOKEN = 4
 _USUAL_REPLY_TOKENS = 1024
 _LONGEST_REASON = 200
+_LONGEST_ECHO = 8_000  # characters of a useless reply that are sent back with the request to repair it
 
 
 class NoReply(Exception):
@@ -142,12 +143,12 @@ class Endpoint:
         except InvalidReply as problem:
             asked_again = {"role": "user", "content": repair_request(str(problem))}
         self._ledger.totals.repairs += 1
-        repaired = [*messages, {"role": "assistant", "content": text}, asked_again]
+        repaired = [*messages, {"role": "assistant", "content": text[:_LONGEST_ECHO]}, asked_again]
         text = await self._request(repaired, schema, num_verdicts, budget)
         try:
             return read(text)
         except InvalidReply as problem:
-            raise _Passing(f"unusable reply: {self._clean(str(problem))}") from None
+            raise _Passing(f"unusable reply: {problem}") from None
 
     async def _request(
         self, messages: Sequence[Message], schema: dict[str, JSON], num_verdicts: int, budget: _Budget
@@ -223,7 +224,7 @@ class Endpoint:
     def _wait_s(self, state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
         asked_for = error.retry_after_s if isinstance(error, _Passing) else 0.0
-        most = min(self._settings.max_backoff_s, self._settings.backoff_s * 2**state.attempt_number)
+        most = min(self._settings.max_backoff_s, self._settings.backoff_s * 2.0 ** min(state.attempt_number, 64))
         return max(asked_for, self._rng.uniform(0.0, most))
 
     def _body(
@@ -251,8 +252,9 @@ class Endpoint:
 
     def _refusal(self, error: openai.APIStatusError) -> str:
         said = error.body.get("message") if isinstance(error.body, dict) else error.body
-        said = " ".join(str(said or "").split())[:_LONGEST_REASON]
-        return self._clean(f"HTTP {error.status_code}: {said}" if said else f"HTTP {error.status_code}")
+        # Cleaned before it is cut: half a key is a secret, too.
+        said = self._clean(" ".join(str(said or "").split()))[:_LONGEST_REASON]
+        return f"HTTP {error.status_code}: {said}" if said else f"HTTP {error.status_code}"
 
     def _clean(self, text: str) -> str:
         """Take the key out of what a server wrote; some quote it in their errors."""

@@ -87,7 +87,7 @@ class Server:
             await asyncio.sleep(options.delay_ms / 1000)
             if options.key and f"Bearer {options.key}" not in head:
                 given = re.search(r"(?i)authorization: Bearer (\S+)", head).group(1)
-                self.send(writer, 401, {"error": {"message": f"Incorrect API key provided: {given}"}})
+                self.send(writer, 401, {"error": {"message": f"{options.preamble}Incorrect API key provided: {given}"}})
                 return True
             form = "json_schema" if "response_format" in body else "tool" if "tools" in body else "text"
             self.counts[form] += 1
@@ -200,6 +200,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--hang_s", type=float, default=30.0)
     parser.add_argument("--retry_after", default="1")
     parser.add_argument("--key", default="", help="refuse every other key, and quote it, as some servers do")
+    parser.add_argument("--preamble", default="", help="what stands before the quoted key")
     parser.add_argument("--reply", default="", help="always this text")
     return parser
 

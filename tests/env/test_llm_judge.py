@@ -58,7 +58,7 @@ def test_the_weights_of_the_default_rubric_make_the_score(serve, make_judge, cas
 @pytest.mark.parametrize("fault", FAULTS["TRANSIENT"])
 def test_a_passing_fault_changes_no_score(serve, make_judge, case, fault):
     server = serve(rate=1, until=2, faults=fault, retry_after="0.01", delay_ms=1)
-    judge = make_judge(server, timeout_s=0.5 if fault == "hang" else 30, concurrency=2)
+    judge = make_judge(server, timeout_s=2 if fault == "hang" else 30, concurrency=2)
     numbers = list(range(1, 7))
     assert_right(judge.score([case(number) for number in numbers]), numbers)
     assert server.stats()["counts"][fault] == 2
@@ -107,6 +107,14 @@ def test_a_refusal_is_final(serve, make_judge, case, monkeypatch):
     assert server.stats()["requests"] == 1
 
 
+def test_not_even_half_a_key_is_quoted(serve, make_judge, case, monkeypatch):
+    monkeypatch.setenv("JUDGE_KEY", "sk-0123456789")
+    for length in (165, 170):  # the quoted message is cut after 200 characters
+        server = serve(key="right", preamble="." * length)
+        (score,) = make_judge(server, api_key_env="JUDGE_KEY").score([case(5)])
+        assert "sk-" not in score.reason
+
+
 def test_no_key_is_ever_written_down(serve, make_judge, case, monkeypatch, tmp_path, caplog, capfd):
     secret = "sk-do-not-tell-4711"
     monkeypatch.setenv("JUDGE_KEY", secret)
@@ -139,12 +147,10 @@ def test_retry_after_is_waited_for_by_everybody(serve, make_judge, case):
 
 def test_a_pause_longer_than_the_time_there_is_ends_at_once(serve, make_judge, case):
     server = serve(rate=1, faults="429_retry_after", retry_after="3600")
-    judge = make_judge(server, total_timeout_s=30, concurrency=1)
-    start = time.monotonic()
+    judge = make_judge(server, total_timeout_s=3000, concurrency=1)  # whoever waits instead is seen to
     scores = judge.score([case(number) for number in range(20)])
-    assert all(score.is_missing and "HTTP 429" in score.reason for score in scores[:1])
     assert all(score.is_missing for score in scores)
-    assert time.monotonic() - start < 20
+    assert "HTTP 429" in scores[0].reason and "nothing may be sent for" in scores[1].reason
     assert server.stats()["requests"] == 1
 
 
@@ -156,37 +162,35 @@ def test_there_are_never_more_requests_at_once_than_allowed(serve, make_judge, c
         parts = list(threads.map(judge.score, [[case(n) for n in numbers[i::4]] for i in range(4)]))
     for i, part in enumerate(parts):
         assert_right(part, numbers[i::4])
-    assert server.stats()["most_running"] == 3
+    assert 1 < server.stats()["most_running"] <= 3
 
 
+@pytest.mark.slow
 def test_rates_are_kept_and_their_wait_is_not_held_against_a_judgement(serve, make_judge, case):
-    server = serve()
-    judge = make_judge(server, requests_per_minute=15, total_timeout_s=3.0)
+    judge = make_judge(serve(), requests_per_minute=15, total_timeout_s=3.5)
+    start = time.monotonic()
     assert_right(judge.score([case(number) for number in range(16)]), list(range(16)))
-    times = server.stats()["times"]
-    assert times[15] - times[0] >= 3.0  # 15 at once, then one every four seconds
+    assert time.monotonic() - start >= 3.9  # 15 at once, then one every four seconds
 
 
 def test_tokens_a_minute_are_kept(serve, make_judge, case):
-    server = serve()
     prompt = write_prompt("single", RUBRIC, [case(0)])
     cost = sum(len(message["content"]) for message in prompt.messages) // 4 + 5_000
     # Three requests are 2.5 % more than a minute's tokens, so the third waits for 1.5 seconds.
-    judge = make_judge(server, tokens_per_minute=3 * cost / 1.025, max_tokens=5_000)
+    judge = make_judge(serve(), tokens_per_minute=3 * cost / 1.025, max_tokens=5_000)
+    start = time.monotonic()
     assert_right(judge.score([case(number) for number in range(3)]), [0, 1, 2])
-    times = server.stats()["times"]
-    assert times[2] - times[0] >= 1.0
+    assert time.monotonic() - start >= 1.4
 
 
-def test_an_outage_costs_few_requests_and_little_time(serve, make_judge, case):
+def test_an_outage_costs_few_requests_and_nobody_waits_for_long(serve, make_judge, case):
     server = serve()
     server.kill()
-    judge = make_judge(server, concurrency=4, total_timeout_s=1.0, breaker_failures=3, breaker_pause_s=0.3)
-    start = time.monotonic()
+    judge = make_judge(server, concurrency=4, total_timeout_s=1.0, breaker_failures=3, breaker_pause_s=60)
     scores = judge.score([case(number) for number in range(300)])
     assert all(score.is_missing for score in scores)
-    assert judge.totals.requests < 40, "the breaker lets one request at a time try"
-    assert time.monotonic() - start < 60
+    assert "the connection failed" in scores[0].reason
+    assert judge.totals.requests <= 2 + 4, "two before the breaker opens, and whatever was under way"
 
 
 def test_a_server_that_comes_back_is_used_again(serve, make_judge, case):
@@ -216,6 +220,7 @@ def test_equal_transcripts_are_asked_about_once(serve, make_judge, case):
         judge = make_judge(server, mode=mode)
         assert_right(judge.score([case(3), case(4), case(3)]), [3, 4, 3])
         assert server.stats()["cases"] == {"3": 1, "4": 1}
+        assert judge.compares == (mode == "group")
 
 
 def test_a_group_is_split_evenly_and_independently_of_its_order(serve, make_judge, case):
@@ -231,7 +236,7 @@ def test_a_group_is_split_evenly_and_independently_of_its_order(serve, make_judg
 
 
 def test_judging_on_an_event_loop_blocks_nobody(serve, make_judge, case):
-    judge = make_judge(serve(delay_ms=50))
+    judge = make_judge(serve(delay_ms=300))
     assert isinstance(judge, AsyncJudge)
 
     async def both() -> int:
