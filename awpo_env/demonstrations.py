@@ -64,12 +64,29 @@ def _spoiled_turn(
 
 
 def _spoiled(env: ToolUseEnv, turn: UserTurn, message: AssistantMessage, rng: np.random.Generator) -> AssistantMessage:
+    mistake = _MISTAKES[int(rng.integers(len(_MISTAKES)))] if message.calls else "fact"
+    return spoil(env, turn, message, mistake, rng)
+
+
+def spoil(
+    env: ToolUseEnv, turn: UserTurn, message: AssistantMessage, mistake: str, rng: np.random.Generator
+) -> AssistantMessage:
+    """Return a reference message as a careless assistant would write it here; unchanged where it cannot be spoiled so.
+
+    Args:
+        env: In the state the message is meant for.
+        turn: The user turn the message belongs to.
+        message: The reference message.
+        mistake: ``argument``, ``tool`` or ``stop`` of a message with calls, ``fact`` of one without.
+        rng: Which argument, tool or fact is wrong.
+    """
     if not message.calls:
-        return _wrong_fact(turn, message, rng)
-    mistake = _MISTAKES[int(rng.integers(len(_MISTAKES)))]
+        return _wrong_fact(turn, message, rng) if mistake == "fact" else message
     if mistake == "argument":
         return _wrong_argument(env, message, rng)
-    return _wrong_tool(env, message, rng) if mistake == "tool" else turn.reference[-1]
+    if mistake == "tool":
+        return _wrong_tool(env, message, rng)
+    return turn.reference[-1] if mistake == "stop" else message
 
 
 def _was_refused(env: ToolUseEnv) -> bool:
