@@ -7,6 +7,7 @@ backend prints can pass for an answer.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import json
 import os
@@ -108,4 +109,5 @@ def main(arguments: list[str]) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most_bytes, most_bytes))
     attendant = Attendant(load_suite(arguments[2]).backend)
     channel.sendall(_line({}))
-    serve(channel, attendant)
+    with contextlib.suppress(ConnectionError):  # whoever asked is gone
+        serve(channel, attendant)
