@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from awpo_env.errors import UsageError
+from awpo_env.frozen import thaw
 from awpo_env.schema import ToolSet
 from awpo_env.types import JSON, ToolCall
 
@@ -76,10 +77,10 @@ def _plan(schema: JSON) -> _Plan:
     if not isinstance(schema, Mapping):
         raise NotSampleableError(f"cannot sample the schema {str(schema).lower()}, which says nothing of a value")
     if "const" in schema:
-        return _Plan(lambda rng: schema["const"], 1)
+        return _Plan(lambda rng: thaw(schema["const"]), 1)
     for keyword in ("enum", "examples"):
         if schema.get(keyword):
-            return _Plan(lambda rng, values=schema[keyword]: _choice(values, rng), 1)
+            return _Plan(lambda rng, values=schema[keyword]: thaw(_choice(values, rng)), 1)
     beyond = schema.keys() - _ANNOTATIONS - _KEYWORDS
     if beyond == {"anyOf"} and not schema.keys() & _KEYWORDS:
         branches = [_plan(branch) for branch in schema["anyOf"]]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from awpo_env.parsing import get_parser
-from awpo_env.sampling import NotSampleableError, sample_value
+from awpo_env.sampling import NotSampleableError, sample_call, sample_value
 from awpo_env.schema import ToolSet
 from awpo_env.spaces import AssistantText, Declarations, Messages
 from awpo_env.suites import Suite
@@ -133,6 +133,17 @@ def test_the_edges_of_the_subset_are_sampled(schema: dict[str, Any]) -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         Draft202012Validator(schema).validate(sample_value(schema, rng))
+
+
+def test_sampled_examples_are_the_caller_s_to_change() -> None:
+    properties = {"a": {"type": "array", "examples": [[1], [2]]}, "b": {"const": {"c": []}}}
+    parameters = {"type": "object", "properties": properties, "required": ["a", "b"]}
+    tools = ToolSet([{"type": "function", "function": {"name": "f", "description": "d", "parameters": parameters}}])
+    first = sample_call(tools, np.random.default_rng(0))
+    first.arguments["a"].append(3)
+    first.arguments["b"]["c"].append(4)
+    again = sample_call(tools, np.random.default_rng(0))
+    assert (len(again.arguments["a"]), again.arguments["b"]) == (1, {"c": []})
 
 
 def test_equal_generators_give_equal_values() -> None:
