@@ -10,8 +10,8 @@ from awpo_env.types import Fact
 
 POLICY = (
     "Find the customer by email, then list the orders with the item. Only pending orders can be cancelled or get a new "
-    "street, else decline with not_pending. Only delivered items are refunded, else decline with not_delivered. Ask for "
-    "a missing street. Tell the result."
+    "street, else decline with not_pending. Only delivered items are refunded, else decline with not_delivered. "
+    "Ask for a missing street. Tell the result."
 )
 TOOLS = ("find_customer", "list_orders", "cancel_order", "change_address", "refund_item", "decline_request")
 
