@@ -444,6 +444,13 @@ def test_refused_requests_change_nothing_but_the_record() -> None:
         assert len(state["declined"]) == 1
 
 
+def test_no_two_files_say_the_same() -> None:
+    """Or a copy of the wrong one would be as good as a copy of the right one."""
+    for task in (task for preset in PRESETS for task in tasks_of(preset)):
+        texts = [text for text in task.state["nodes"].values() if text is not None]
+        assert len(set(texts)) == len(texts), task.id
+
+
 def test_a_late_tool_is_hidden_until_the_user_says_so() -> None:
     for task in (task for task in tasks_of("medium", num_tasks=200) if task.kind == "late_tool"):
         first, second = task.turns

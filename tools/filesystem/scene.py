@@ -119,8 +119,8 @@ class Scene(Rehearsal):
         return self.unused(lambda: f"{self.pick(FOLDERS)}-{self._number(2015, 2027)}")
 
     def note(self, num_lines: int = 0) -> str:
-        """Return the text of a file that nobody asks about, of one to four lines unless `num_lines` says more."""
-        return "\n".join(self.shuffled(LINES)[: num_lines or 1 + int(self.rng.integers(4))])
+        """Return a text that no other file of the task has, of one to four lines unless `num_lines` says more."""
+        return self.unused(lambda: "\n".join(self.shuffled(LINES)[: num_lines or self._number(1, 5)]))
 
     def record(self) -> Record:
         """Draw values that no other record has."""
