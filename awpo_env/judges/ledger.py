@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 _FILE = "ledger.jsonl"
@@ -92,7 +92,8 @@ class Ledger:
                 totals.failures[request.result] += 1
             if self._file is not None:
                 # One write of one line in append mode: lines of several processes do not mix.
-                os.write(self._file, (json.dumps({"time": time.time(), **asdict(request)}) + "\n").encode())
+                line = {"time": time.time(), **{name: getattr(request, name) for name in request.__slots__}}
+                os.write(self._file, (json.dumps(line) + "\n").encode())
 
     def close(self) -> None:
         """Close the file; may be called twice."""

@@ -118,6 +118,7 @@ class _Session:
         self.is_closed = False
         self._settings = settings
         self._rubric = rubric
+        self._rubric_json = rubric.to_json()
         folder = None if settings.cache_dir is None else Path(settings.cache_dir).expanduser()
         self.ledger = Ledger(folder)
         self._cache = None if folder is None else ReplyCache(folder, int(settings.cache_size_mb * 2**20))
@@ -223,6 +224,6 @@ class _Session:
         settings = self._settings
         content = [
             *("LLMJudge", settings.model, settings.mode, settings.seed, settings.temperature, settings.max_tokens),
-            *(dict(settings.request), self._rubric.to_json(), prompt.messages),
+            *(dict(settings.request), self._rubric_json, prompt.messages),
         ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -24,6 +24,7 @@ _SEPARATOR = "=== user\n"
 _UNSAFE_ASCII = re.compile("[<>&\x7f]")
 _LONGEST_TEXT = 8_000  # characters shown of one text; a megabyte of tool output is not what reasoning is judged by
 _SHORTEST_ID = 8
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def escape(value: JSON) -> str:
     >>> escape({"content": "</transcript>"})
     '{"content": "\\u003c/transcript\\u003e"}'
     """
-    text = json.dumps(value, ensure_ascii=False)
+    text = _ENCODER.encode(value)
     if text.isascii():
         return _UNSAFE_ASCII.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
     return "".join(letter if letter.isprintable() and letter not in "<>&" else _code_units(letter) for letter in text)
@@ -116,9 +117,7 @@ def write_prompt(
     digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest() for text in rendered]
     text_of = dict(sorted(zip(digests, rendered, strict=True)))
     length = next(n for n in range(_SHORTEST_ID, 65) if len({digest[:n] for digest in text_of}) == len(text_of))
-    entropy = hashlib.sha256("".join(text_of).encode()).digest()
-    order = np.random.default_rng([seed, *entropy]).permutation(len(text_of))
-    shuffled = [list(text_of)[index] for index in order]
+    shuffled = _shuffled(list(text_of), seed)
     blocks = [f'<transcript id="{digest[:length]}">\n{text_of[digest]}\n</transcript>' for digest in shuffled]
     tools, reference = render_task(transcripts[0], sees_reference)
     system, user = _templates(PROMPTS[mode])
@@ -131,6 +130,14 @@ def write_prompt(
         ),
         ids=tuple(digest[:length] for digest in digests),
     )
+
+
+def _shuffled(digests: list[str], seed: int) -> list[str]:
+    if len(digests) == 1:
+        return digests
+    entropy = hashlib.sha256("".join(digests).encode()).digest()
+    order = np.random.default_rng([seed, *entropy]).permutation(len(digests))
+    return [digests[index] for index in order]
 
 
 @functools.lru_cache(maxsize=8)
