@@ -74,7 +74,9 @@ class Backend:
         return {"pid": child.pid}
 
     def odd(self, kind: str) -> Any:
-        deep: list[Any] = []
-        for _ in range(100_000):
-            deep = [deep]
-        return {"set": {1}, "nan": float("nan"), "deep": deep, "surrogate": "\ud800", "null": None}[kind]
+        if kind == "deep":
+            deep: list[Any] = []
+            for _ in range(100_000):
+                deep = [deep]
+            return deep
+        return {"set": {1}, "nan": float("nan"), "surrogate": "\ud800", "null": None}[kind]
