@@ -39,8 +39,8 @@ class Backend(Protocol):
     A backend may also have ``transaction()``, a context manager that undoes what was done inside it when an exception
     leaves it; without one, `snapshot` and `restore` are used around every call. ``close()`` is optional.
 
-    Tools and ``close()`` may be ``async def``. A backend with ``waits = True`` waits for a network or a disk, and gets a
-    thread of its own as asynchronous ones do; all its methods are called in that thread.
+    Tools and ``close()`` may be ``async def``. A backend with ``waits = True`` waits for a network or a disk, and gets
+    a thread of its own as asynchronous ones do; all its methods are called in that thread.
     """
 
     def __init__(self, state: JSON) -> None: ...
