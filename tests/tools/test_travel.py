@@ -166,6 +166,13 @@ def test_a_booked_trip_costs_budget_and_seats(desk):
     assert desk.book_trip("T200", ["R2000"], ["T200"])["booking_id"] == "B102"
 
 
+def test_a_budget_can_be_spent_to_the_last_euro(desk):
+    people = [{**each, "budget": 180} for each in STATE["travellers"]]
+    desk.restore({**STATE, "travellers": people})
+    desk.book_trip("T100", ["R1001"], ["T100"])
+    assert budget(desk) == 0
+
+
 def test_a_booking_is_listed_for_payer_and_passengers_and_can_be_read(desk):
     desk.book_trip("T100", ["R3000", "R4000"], ["T200"])
     listed = {
