@@ -10,7 +10,7 @@ RUN := OMP_NUM_THREADS=1 $(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test heavy check format bench clean
+.PHONY: help setup quickstart test heavy check format bench mutation clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,13 @@ bench: $(VENV)/.dev ## run the benchmarks, results go to benchmarks/results
 		name=$$(basename $$script .py | sed s/bench_//); echo "$$name"; \
 		$(RUN) $$script --json benchmarks/results/$$name.json; \
 	done
+
+# In a copy: mutmut copies once more, but would leave its folder here.
+mutation: $(VENV)/.dev ## mutate estimators, probes and losses, and list what no test notices; up to an hour
+	$(PIP) install "mutmut==3.8.1"
+	rm -rf build/mutation && mkdir -p build/mutation
+	cp -R awpo_agent awpo_env tools tests pyproject.toml build/mutation
+	cd build/mutation && { OMP_NUM_THREADS=1 timeout 3600 $(CURDIR)/$(BIN)/mutmut run; $(CURDIR)/$(BIN)/mutmut results; }
 
 clean: ## remove .venv, builds and caches
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -69,7 +69,7 @@ def gradient_probe(
 
 def _flat_gradient(value: torch.Tensor, parameters: Sequence[torch.Tensor]) -> torch.Tensor:
     # Not backward(): it would add to the gradients of the update, and wake up whoever shares them between processes.
-    gradients = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
+    gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
     return torch.cat(
         [gradient.flatten().to(torch.promote_types(gradient.dtype, torch.float32)) for gradient in gradients]
     )

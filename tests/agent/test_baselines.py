@@ -104,6 +104,12 @@ def test_gdpo_leaves_the_broken_out_of_the_batch():
     assert values(estimate(gdpo, [[0.0, 0.0]], [[0.3, 0.3]])) == [0.0, 0.0]
 
 
+@pytest.mark.parametrize("estimator", [mixed, gdpo])
+def test_a_judge_who_undoes_the_outcome_leaves_neither_part(estimator):
+    got = estimate(estimator, [[1.0, 0.0]], [[0.0, 1.0]], coefficient=1.0)
+    assert got.advantages_PG.tolist() == got.reasoning_part_PG.tolist() == [[0.0, 0.0]]
+
+
 def test_papo_by_hand():
     # Correct are the first two: their scores 0.9, 0.5 have deviations +-0.2; the others' scores do not matter.
     a, b = 0.5 / (math.sqrt(1 / 3) + E), 0.2 / (math.sqrt(0.08) + E)

@@ -73,7 +73,11 @@ def test_the_surrogate_by_hand():
     # Ratios 1.5, 1.1, 0.5 with advantages 2, -1, 1 and radius 0.2: min(3, 2.4), min(-1.1, -1.1), min(0.5, 0.8).
     ratios = torch.tensor([1.5, 1.1, 0.5], dtype=torch.float64)
     loss, sums = clipped_surrogate(
-        ratios.log(), torch.zeros(3).double(), torch.tensor([2.0, -1.0, 1.0]).double(), 10, 0.2
+        ratios.log() - 0.7,
+        torch.full((3,), -0.7, dtype=torch.float64),
+        torch.tensor([2.0, -1.0, 1.0]).double(),
+        10,
+        0.2,
     )
     assert loss.item() == pytest.approx(-(2.4 - 1.1 + 0.5) / 10, abs=1e-12)
     assert sums["clip_ratio"].item() == 1

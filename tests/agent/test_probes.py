@@ -42,10 +42,30 @@ def test_by_hand():
     assert "probe/grad_cosine" not in got  # the judge's gradients cancel
 
 
+def test_of_three_groups_by_hand():
+    # With two groups P - 1 is 1 and hides. Means: outcome (1, 0), (2, 0), (3, 0); judge (0, 1), (0, 1), (0, -1).
+    groups, yes = [[[2.0, 0.0], [0.0, 2.0]]] * 3, torch.ones(3, 2, dtype=torch.bool)
+    got = probe(groups, [[1.0, 0.0], [2.0, 0.0], [3.0, 0.0]], [[0.0, 1.0], [0.0, 1.0], [0.0, -1.0]], yes)
+    # Products of different groups over the 6 ordered pairs: outcome 22 / 6, judge -2 / 6. E|Z|^2 = 4.
+    assert got["probe/alignment_outcome"] == pytest.approx(22 / 6 / (4 * 14 / 6), abs=1e-12)
+    assert got["probe/alignment_reasoning"] == pytest.approx(-2 / 6 / (4 * 3 / 6), abs=1e-12)
+    assert got["probe/alignment"] == pytest.approx(20 / 6 / (4 * 17 / 6), abs=1e-12)
+    # Squared lengths 2, 5, 10 less |(6, 1)|^2 / 3, over 2; two episodes a group.
+    assert got["probe/noise_scale"] == pytest.approx((17 - 37 / 3) / 2 / (20 / 6) * 2, abs=1e-12)
+    assert got["probe/grad_cosine"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_noise_has_no_scale_where_the_whole_is_silent_though_a_part_is_not():
+    # The judge undoes the second group's outcome and more: products outcome 1, whole -1.
+    got = probe(SAME, [[2.0, 0.0], [2.0, 0.0]], [[0.0, 0.0], [-4.0, 0.0]])
+    assert got["probe/alignment_outcome"] > 0 > got["probe/alignment"]
+    assert "probe/noise_scale" not in got
+
+
 @pytest.mark.parametrize("angle", [0.0, 60.0, 90.0, 180.0])
 def test_the_cosine_is_that_of_the_two_gradients(angle):
     turned = [math.cos(math.radians(angle)), math.sin(math.radians(angle))]
-    got = probe([[[2.0, 0.0], turned]] * 2, [[1.0, 0.0]] * 2, [[0.0, 0.5]] * 2)
+    got = probe([[[2.0, 0.0], turned]] * 2, [[1.0, 0.0]] * 2, [[0.0, 0.25]] * 2)
     assert got["probe/grad_cosine"] == pytest.approx(math.cos(math.radians(angle)), abs=1e-12)
 
 
