@@ -48,7 +48,7 @@ class AWPOConfig:
 
     Attributes:
         model: A Hugging Face checkpoint folder or name; ``base`` is the model that ships with this package.
-        env: Gymnasium id of the environment to train in.
+        env: Environment to train in: a Gymnasium id, or a suite such as ``./my_suite``.
         env_kwargs: Passed to `gymnasium.make` (``preset``, ``outcome``, ``limits``, ...).
         output_dir: The run folder: config.yaml, metrics.jsonl, episodes.jsonl, checkpoints.
         seed: Draws tasks and sampling noise; equal seeds give equal runs.

@@ -22,8 +22,9 @@ from awpo_agent.chat import ChatTokens
 from awpo_agent.engines.hf import TransformersEngine
 from awpo_agent.intervals import Estimate, pass_at_k, pass_hat_k, success_rate
 from awpo_agent.rollout import EnvironmentPool, EpisodeKey, RolloutLimits, collect
-from awpo_agent.train import load_policy, make_environment
+from awpo_agent.train import load_policy
 from awpo_agent.types import Rollout
+from awpo_env.catalogue import make
 from awpo_env.errors import UsageError, did_you_mean
 
 _LAST_TASK_SEED = 2**31 - 1
@@ -187,7 +188,7 @@ def _result(rollout: Rollout) -> EpisodeResult:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of ``awpo eval``."""
-    parser.add_argument("--env", required=True, help="environment id, for example awpo/Retail-v0")
+    parser.add_argument("--env", required=True, help="environment id or suite: awpo/Retail-v0, ./my_suite")
     parser.add_argument("--policy", required=True, help="oracle, random, nothing, or hf:<checkpoint folder or 'base'>")
     parser.add_argument("--preset", help="the task generator's preset; default: the suite's first")
     parser.add_argument("--split", default="test", choices=("train", "test"), help="default: %(default)s")
@@ -218,7 +219,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--template-options is {args.template_options!r}; expected a JSON object")
     if not args.temperature >= 0:
         raise UsageError(f"--temperature is {args.temperature}; expected 0 (greedy) or more")
-    make_env = functools.partial(make_environment, args.env, {"split": args.split, "preset": args.preset})
+    make_env = functools.partial(make, args.env, split=args.split, preset=args.preset)
     make_env().close()
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

@@ -21,7 +21,8 @@ from awpo_agent.config import AWPOConfig
 from awpo_agent.evaluate import evaluate_model
 from awpo_agent.intervals import Estimate, success_rate
 from awpo_agent.rollout import RolloutLimits
-from awpo_agent.train import load_policy, make_environment, run
+from awpo_agent.train import load_policy, run
+from awpo_env.catalogue import make
 
 NUM_TASKS = 256
 EVALUATION_SEED = 1
@@ -32,7 +33,7 @@ def evaluate(config: AWPOConfig, model_name: str, temperature: float) -> Estimat
     """Return the success rate of a model on held-out tasks of the preset; equal tasks and noise for every model."""
     model, tokenizer = load_policy(model_name)
     chat = ChatTokens(tokenizer, config.template_options)
-    make_env = functools.partial(make_environment, config.env, {**config.env_kwargs, "split": "test"})
+    make_env = functools.partial(make, config.env, **{**config.env_kwargs, "split": "test"})
     limits = RolloutLimits(config.max_length, config.max_turn_length, temperature)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"evaluating {Path(model_name).name}, temperature {temperature:g}", total=NUM_TASKS)

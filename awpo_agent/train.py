@@ -8,9 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-import gymnasium
 import torch
 from accelerate import PartialState
 from torch import nn
@@ -24,6 +22,7 @@ from awpo_agent.cli import guarded
 from awpo_agent.config import AWPOConfig
 from awpo_agent.console import TrainingTable
 from awpo_agent.trainer import AWPOTrainer
+from awpo_env.catalogue import make
 from awpo_env.errors import UsageError
 from awpo_env.judges.base import Judge
 from awpo_env.judges.loading import load_judge
@@ -55,7 +54,7 @@ def run(config: AWPOConfig, estimator: Estimator | None = None) -> Path:
     """
     model, tokenizer = load_policy(config.model)
     check_length(config, model)
-    make_env = functools.partial(make_environment, config.env, config.env_kwargs)
+    make_env = functools.partial(make, config.env, **config.env_kwargs)
     make_env().close()
     if rewritten := ChatTokens(tokenizer, config.template_options).rewrites_history():
         print(f"note: the chat template rewrites history, the rollouts here do not: {rewritten}", file=sys.stderr)
@@ -106,16 +105,6 @@ def load_policy(name: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
             f"model {name!r} cannot be loaded; expected a Hugging Face folder or 'base': {reason}"
         ) from None
     return model, tokenizer
-
-
-def make_environment(env_id: str, env_kwargs: dict[str, Any]) -> gymnasium.Env[dict[str, Any], str]:
-    """Make an environment; an unknown id or argument becomes a `UsageError`."""
-    import awpo_env  # noqa: F401 - registers the ids
-
-    try:
-        return gymnasium.make(env_id, disable_env_checker=True, **env_kwargs)
-    except (gymnasium.error.Error, TypeError) as error:
-        raise UsageError(f"environment {env_id!r} cannot be made: {' '.join(str(error).split())}") from None
 
 
 if __name__ == "__main__":

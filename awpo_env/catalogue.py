@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from awpo_env.suites import Suite, load_suite
 from awpo_env.types import JSON
 
 _GENERIC = "any suite of yours: gymnasium.make('awpo/ToolUse-v0', suite='./my_suite')"
+_GYMNASIUM_ID = re.compile(r"-v\d+$")
 _WIDEST_COLUMN = 40
 
 
@@ -84,6 +86,25 @@ def find_suite(name: str) -> Suite:
         hint = did_you_mean(name, ENV_IDS)
         raise UsageError(f"unknown environment {name!r}; expected one of {', '.join(ENV_IDS)}.{hint}")
     return load_suite(name)
+
+
+def make(name: str, **kwargs: JSON) -> gymnasium.Env[dict[str, JSON], str]:
+    """Make what a person calls an environment: any registered Gymnasium id, or anything `load_suite` takes.
+
+    Args:
+        name: ``awpo/Retail-v0``, ``retail``, ``./my_suite``, ``my_package.tools``.
+        kwargs: Passed to `gymnasium.make`.
+
+    Raises:
+        UsageError: There is no such environment, or it takes no such argument.
+    """
+    try:
+        if _GYMNASIUM_ID.search(name):
+            return gymnasium.make(name, disable_env_checker=True, **kwargs)
+        find_suite(name)
+        return gymnasium.make("awpo/ToolUse-v0", disable_env_checker=True, suite=name, **kwargs)
+    except (gymnasium.error.Error, TypeError) as error:
+        raise UsageError(f"environment {name!r} cannot be made: {' '.join(str(error).split())}") from None
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import gymnasium
 import numpy as np
 
+from awpo_env.catalogue import make
 from awpo_env.env import ToolUseEnv
 from awpo_env.errors import UsageError
 from awpo_env.types import JSON, AssistantMessage, ToolCall, UserTurn
@@ -167,7 +167,7 @@ def _wrong_tool(env: ToolUseEnv, message: AssistantMessage, rng: np.random.Gener
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the flags of ``awpo env export``."""
-    parser.add_argument("env", help="environment id, for example awpo/Retail-v0")
+    parser.add_argument("env", help="environment id or suite: awpo/Retail-v0, ./my_suite")
     parser.add_argument("--out", required=True, help="file to write, one JSON object an episode")
     parser.add_argument("--preset", help="the generator's preset; default: the suite's first")
     parser.add_argument("--split", default="train", choices=("train", "test"))
@@ -184,7 +184,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"--mistake-rate is {args.mistake_rate}; expected a probability in [0, 1]")
     if args.episodes < 1:
         raise UsageError(f"--episodes is {args.episodes}; expected at least 1")
-    env = gymnasium.make(args.env, split=args.split, preset=args.preset).unwrapped
+    env = make(args.env, split=args.split, preset=args.preset).unwrapped
     rng = np.random.default_rng([args.seed, 1])
     out = Path(args.out)
     unfinished = out.with_name(out.name + ".part")

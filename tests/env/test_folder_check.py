@@ -41,6 +41,16 @@ def break_tools(functions: list[dict[str, Any]], tools: list[Any]) -> None:
     tools.append({"type": "function", "function": {**functions[3], "name": "restore"}})
 
 
+def test_a_folder_is_an_environment_to_every_command(folder: Path, tmp_path: Path) -> None:
+    demonstrations, report = tmp_path / "demonstrations.jsonl", tmp_path / "report.json"
+    assert cli.main(["env", "export", str(folder), "--episodes", "10", "--out", str(demonstrations)]) == 0
+    kinds = {json.loads(line)["kind"] for line in demonstrations.read_text().splitlines()}
+    words = ["--policy", "oracle", "--split", "train", "--episodes", "10", "--json", str(report)]
+    assert cli.main(["eval", "--env", str(folder), *words]) == 0
+    got = json.loads(report.read_text())
+    assert got["success"]["value"] == 1.0 and set(got["by_kind"]) == kinds
+
+
 def test_every_mistake_is_found_at_once(folder: Path) -> None:
     change_tools(folder, break_tools)
     (folder / "policy.md").unlink()
