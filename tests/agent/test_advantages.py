@@ -463,6 +463,8 @@ def test_a_skipped_group_leaves_reliance_to_the_others():
     # A group in which nothing varies has no say either; one that follows its outcomes halves the reliance.
     silent = estimate([wrong[0], [0.0, 0.0]], [wrong[1], [0.5, 0.5]])
     assert silent.clip_epsilon == 0.1
+    left_out = estimate([[1.0, 0.0], right[0]], [[0.5, 0.5], right[1]])
+    assert left_out.clip_epsilon == 0.2
     sober = estimate([wrong[0], [1.0, 0.0]], [wrong[1], [0.5, 0.5]])
     assert sober.clip_epsilon == pytest.approx(0.2 / 1.5, abs=1e-12)
 
@@ -552,6 +554,7 @@ def test_difficulty_is_measured_on_the_range_of_the_task():
     weights = {ends: estimate(outcomes, low=ends[0], high=ends[1]).difficulty_P.item() for ends in RANGES}
     assert weights == RANGES
     assert estimate([[0.5, 0.5, None, None, None]]).difficulty_P.tolist() == [1.5]  # the broken have no say
+    assert estimate([[0.4, None]]).difficulty_P.tolist() == [1.5]
     for mean, weight in ((0.25, 1.5), (0.75, 1.5), (0.2, 1.0), (0.8, 1.0), (0.0, 1.0)):
         assert estimate([[mean, mean]]).difficulty_P.tolist() == [weight]
 
