@@ -74,7 +74,7 @@ VARIANTS: Mapping[str, tuple[str, AWPOSwitches, tuple[Stage, ...]]] = {
             "reasoning_floor": (0.0, 0.1),
             "reasoning_scale": ("fixed",),
             "all_right": ("reason", "outcome_only"),
-            "all_wrong": ("skip", "outcome_only"),
+            "all_wrong": ("reason", "outcome_only"),
             "difficulty": ("smooth", "none"),
             "clip": ("fixed", "widen"),
         }.items()

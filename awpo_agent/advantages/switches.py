@@ -35,7 +35,7 @@ class AWPOSwitches:
     reasoning_scale: str = "group_std"
     reasoning_unit: float = 0.25
     all_right: str = "skip"
-    all_wrong: str = "reason"
+    all_wrong: str = "skip"
     difficulty: str = "interval"
     difficulty_low: float = 0.25
     difficulty_high: float = 0.75

@@ -25,7 +25,7 @@ from awpo_agent.advantages import (
 )
 
 E = 1e-4  # what the estimators add to every standard deviation
-PLAIN = AWPOSwitches(all_right="reason", difficulty="none", clip="fixed")
+PLAIN = AWPOSwitches(all_right="reason", all_wrong="reason", difficulty="none", clip="fixed")
 MISSING = None
 
 
@@ -329,7 +329,7 @@ def test_a_louder_judge_tightens_the_clip_of_the_batch():
 
 
 def test_the_clip_may_widen_instead():
-    switches = AWPOSwitches(clip="widen", clip_strength=0.5)
+    switches = AWPOSwitches(all_wrong="reason", clip="widen", clip_strength=0.5)
     assert [CLIPS["widen"](0.2, reliance, switches) for reliance in (0.0, 0.5, 1.0)] == close(0.2, 0.25, 0.3)
     # By hand: outcomes all wrong, so the judge alone, reliance 1.
     assert estimate([[0.0, 0.0]], [[0.2, 0.8]], switches=switches).clip_epsilon == pytest.approx(0.3, abs=1e-12)
@@ -433,12 +433,12 @@ def test_all_right():
 
 def test_all_wrong():
     outcomes = [[0.0, 0.0, 0.0]]
-    heard = estimate(outcomes, [[0.2, 0.5, 0.8]])
+    heard = estimate(outcomes, [[0.2, 0.5, 0.8]], switches=AWPOSwitches(all_wrong="reason"))
     assert values(heard) == close(-0.15 / (0.15 + E), 0.0, 0.15 / (0.15 + E))
     assert (heard.gate_P.tolist(), heard.difficulty_P.tolist(), heard.clip_epsilon) == ([1.0], [1.0], 0.1)
-    skipped = estimate(outcomes, [[0.2, 0.5, 0.8]], switches=AWPOSwitches(all_wrong="skip"))
+    skipped = estimate(outcomes, [[0.2, 0.5, 0.8]])
     assert values(skipped) == [0.0, 0.0, 0.0] and not skipped.trains_PG.any()
-    constant = estimate(outcomes, [[0.5, 0.5, 0.5]])
+    constant = estimate(outcomes, [[0.5, 0.5, 0.5]], switches=AWPOSwitches(all_wrong="reason"))
     assert (values(constant), constant.gate_P.tolist(), constant.clip_epsilon) == ([0.0, 0.0, 0.0], [0.0], 0.2)
 
 
@@ -456,16 +456,17 @@ def test_a_saturated_group_may_train_on_its_outcome_only(rule, outcome):
 
 
 def test_a_skipped_group_leaves_reliance_to_the_others():
+    hears = {"switches": AWPOSwitches(all_wrong="reason")}
     wrong, right = ([0.0, 0.0], [0.2, 0.8]), ([1.0, 1.0], [0.2, 0.8])
-    alone = estimate([wrong[0]], [wrong[1]])
-    both = estimate([wrong[0], right[0]], [wrong[1], right[1]])
+    alone = estimate([wrong[0]], [wrong[1]], **hears)
+    both = estimate([wrong[0], right[0]], [wrong[1], right[1]], **hears)
     assert both.clip_epsilon == alone.clip_epsilon == 0.1
     # A group in which nothing varies has no say either; one that follows its outcomes halves the reliance.
-    silent = estimate([wrong[0], [0.0, 0.0]], [wrong[1], [0.5, 0.5]])
+    silent = estimate([wrong[0], [0.0, 0.0]], [wrong[1], [0.5, 0.5]], **hears)
     assert silent.clip_epsilon == 0.1
-    left_out = estimate([[1.0, 0.0], right[0]], [[0.5, 0.5], right[1]])
+    left_out = estimate([[1.0, 0.0], right[0]], [[0.5, 0.5], right[1]], **hears)
     assert left_out.clip_epsilon == 0.2
-    sober = estimate([wrong[0], [1.0, 0.0]], [wrong[1], [0.5, 0.5]])
+    sober = estimate([wrong[0], [1.0, 0.0]], [wrong[1], [0.5, 0.5]], **hears)
     assert sober.clip_epsilon == pytest.approx(0.2 / 1.5, abs=1e-12)
 
 
@@ -501,7 +502,9 @@ def test_a_judge_that_opposes_the_outcome_is_not_heard():
 
 @pytest.mark.parametrize("gate", sorted(GATES))
 def test_a_group_of_one_has_no_spread(gate):
-    got = estimate([[1.0], [0.0]], [[0.9], [0.1]], switches=AWPOSwitches(gate=gate, all_right="reason"))
+    got = estimate(
+        [[1.0], [0.0]], [[0.9], [0.1]], switches=AWPOSwitches(gate=gate, all_right="reason", all_wrong="reason")
+    )
     assert got.advantages_PG.tolist() == [[0.0], [0.0]]
     assert (got.gate_P.tolist(), got.clip_epsilon) == ([0.0, 0.0], 0.2)
     assert estimate([[1.0], [None]], estimator=grpo).advantages_PG.tolist() == [[0.0], [0.0]]

@@ -1,5 +1,6 @@
 """The training loop as a whole: equal runs, batching that changes nothing, resuming, stopping, and processes."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -221,7 +222,7 @@ def test_probes_look_and_touch_nothing(run):
 
 
 def test_settings_reach_the_estimator(run):
-    off = {"awpo_gate": "none", "awpo_difficulty": "none", "awpo_clip": "fixed", "awpo_all_right": "reason"}
+    off = {f"awpo_{name}": value for name, value in dataclasses.asdict(ALL_OFF).items()}
     assert same(weights(run("off", **off)), weights(run("grpo", advantage_estimator="grpo")))
 
 
