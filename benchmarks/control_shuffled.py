@@ -1,7 +1,8 @@
 """The quickstart's control: the same run with advantages shuffled over the batch.
 
-Everything else stays as it is (tasks, noise, judge, update sizes), so what rises here comes from something other than the
-reward: a model whose likeliest message is better than its average one gains from any update that sharpens it. Run: ``python benchmarks/control_shuffled.py --json benchmarks/results/control_shuffled.json``
+Everything else stays as it is (tasks, noise, judge, update sizes), so what rises here comes from something other than
+the reward: a model whose likeliest message is better than its average one gains from any update that sharpens it.
+Run: ``python benchmarks/control_shuffled.py --json benchmarks/results/control_shuffled.json``
 """
 
 from __future__ import annotations
