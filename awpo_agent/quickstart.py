@@ -60,6 +60,7 @@ def main(argv: list[str]) -> int:
     started = time.monotonic()
     preset = config.env_kwargs.get("preset", "default")
     console.print(f"1/3  the model that ships, on {NUM_TASKS} held-out tasks of {config.env}, preset {preset}")
+    console.print("     (all three parts take about four minutes on two idle cores)", highlight=False)
     before = {temperature: evaluate(config, config.model, temperature) for temperature in (1.0, 0.0)}
     _print_estimates(console, before)
     console.print(f"2/3  training with {config.advantage_estimator} on other tasks: {config.max_steps} steps")
@@ -76,7 +77,7 @@ def main(argv: list[str]) -> int:
         "(metrics.jsonl, episodes.jsonl, config.yaml, summary.json)\n"
         f"Checkpoint: {checkpoint}\n"
         "Next:\n"
-        "  see the episodes   .venv/bin/awpo env play awpo/Retail-v0 --preset quickstart\n"
+        "  play it yourself   .venv/bin/awpo env play awpo/Retail-v0 --preset quickstart\n"
         f"  evaluate again     .venv/bin/awpo eval --env awpo/Retail-v0 --preset quickstart --policy hf:{checkpoint} "
         f"--episodes {NUM_TASKS} --seed {EVALUATION_SEED}\n"
         "  train otherwise    .venv/bin/awpo train --config awpo_agent/quickstart.yaml --advantage_estimator grpo",

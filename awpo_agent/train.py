@@ -18,6 +18,7 @@ from transformers.utils import logging
 from awpo_agent.advantages import Estimator
 from awpo_agent.arguments import parse_config, show
 from awpo_agent.chat import ChatTokens
+from awpo_agent.checkpoint import newest_checkpoint
 from awpo_agent.cli import guarded
 from awpo_agent.config import AWPOConfig
 from awpo_agent.console import TrainingTable
@@ -87,14 +88,21 @@ def check_length(config: AWPOConfig, model: nn.Module) -> None:
 
 
 def load_policy(name: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
-    """Load a model and its tokenizer: a folder, a hub name, or ``base`` for the model that ships.
+    """Load a model and its tokenizer.
+
+    Args:
+        name: A checkpoint folder, a run folder (for its newest checkpoint), a hub name, or ``base``, which ships.
 
     Raises:
         UsageError: There is no such model.
     """
     logging.disable_progress_bar()  # a bar for loading a few files hides the bars that matter
     path = str(resources.files("awpo_agent.base_model")) if name == "base" else name
-    if "/" in path and not Path(path).is_dir() and path.startswith((".", "/")):
+    if (Path(path) / "checkpoints").is_dir():
+        path = str(newest_checkpoint(Path(path) / "checkpoints"))
+    # A hub name has one slash at most; nobody wants a path that is mistyped looked up there.
+    is_path = path.count("/") > 1 or path.startswith((".", "/", "~")) or ("/" in path and Path(path).parent.is_dir())
+    if is_path and not Path(path).is_dir():
         raise UsageError(f"model folder {path!r} does not exist; expected a Hugging Face checkpoint folder or 'base'")
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
@@ -102,7 +110,8 @@ def load_policy(name: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"model {name!r} cannot be loaded; expected a Hugging Face folder or 'base': {reason}"
+            f"model {name!r} cannot be loaded, from a folder or from the hub; expected a checkpoint folder, a hub name or "
+            f"'base': {reason}"
         ) from None
     return model, tokenizer
 

@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "examples:\n"
         "  awpo env play awpo/Calculator-v0\n"
-        "  awpo env play retail --preset hard --seed 3\n"
-        "  awpo env play retail --task test/easy/7 --oracle\n\n"
+        "  awpo env play travel --preset hard --seed 3\n"
+        "  awpo env play travel --task test/easy/7 --oracle\n\n"
         f"{HELP}\n\nExit status: 0 solved or left with /quit, 1 not solved."
     )
 

@@ -87,11 +87,13 @@ def test_the_command_writes_json(tmp_path, capsys):
     assert report["episodes"][0].keys() == {"task_id", "kind", "status", "success", "reward"}
 
 
-def test_the_command_takes_a_checkpoint(tmp_path, make_model, tokenizer, capsys):
-    folder = tmp_path / "model"
+@pytest.mark.parametrize("place", ["", "checkpoints/checkpoint-3"])
+def test_the_command_takes_a_checkpoint_or_a_run(tmp_path, make_model, tokenizer, capsys, place):
+    run = tmp_path / "run"
+    folder = run / place
     make_model().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    words = ["--env", "awpo/Calculator-v0", "--policy", f"hf:{folder}", "--episodes", "2"]
+    words = ["--env", "awpo/Calculator-v0", "--policy", f"hf:{run}", "--episodes", "2"]
     words += ["--template-options", '{"a": 1}']
     assert main(["eval", *words, "--max-length", "300", "--max-turn-length", "5", "--temperature", "0"]) == 0
     assert "0.0%" in capsys.readouterr().out
@@ -108,6 +110,8 @@ def test_the_command_takes_a_checkpoint(tmp_path, make_model, tokenizer, capsys)
         (["--policy", "oracle", "--temperature", "nan"], "--temperature is nan"),
         (["--policy", "oracle", "--template-options", "[1]"], "--template-options is [1]; expected a JSON object"),
         (["--policy", "hf:./nowhere"], "model folder './nowhere' does not exist"),
+        (["--policy", "hf:tests/nowhere"], "model folder 'tests/nowhere' does not exist"),
+        (["--policy", "hf:runs/mine/nowhere"], "model folder 'runs/mine/nowhere' does not exist"),
         (["--policy", "oracle", "--preset", "hard"], "hard"),
     ],
 )
