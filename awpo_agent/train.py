@@ -110,8 +110,8 @@ def load_policy(name: str) -> tuple[nn.Module, PreTrainedTokenizerBase]:
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(
-            f"model {name!r} cannot be loaded, from a folder or from the hub; expected a checkpoint folder, a hub name or "
-            f"'base': {reason}"
+            f"model {name!r} cannot be loaded, from a folder or from the hub; expected a checkpoint folder, "
+            f"a hub name or 'base': {reason}"
         ) from None
     return model, tokenizer
 
