@@ -231,7 +231,7 @@ def test_a_backend_in_place_that_cannot_be_built_ends_its_episode(make: Make, no
     env = make(dataclasses.replace(notes, backend=type("Backend", (notes.backend,), {"__init__": refuse})), task="ask")
     for text in (call("list_notes"), "Done."):
         assert end(env, text)["error"].endswith("building the backend raised ConnectionError: no such server")
-        env.reset()
+        env.reset(options={"task_id": "ask"})
 
 
 def test_a_sys_exit_in_place_ends_its_episode(make: Make, notes: Suite, call: Call) -> None:
