@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from awpo_agent.advantages import (
+    ALL_RIGHT_RULES,
+    ALL_WRONG_RULES,
     CLIPS,
     DIFFICULTIES,
     ESTIMATORS,
     GATES,
     HEARS_JUDGE,
-    SATURATION_RULES,
+    JUDGE_CHECKS,
     SCALES,
     AWPOSwitches,
     Stage,
@@ -97,7 +99,10 @@ class AWPOConfig:
         awpo_reasoning_scale: ``group_std``, or ``fixed``: small disagreements of the judge stay small pushes.
         awpo_reasoning_unit: Judge points that make an advantage of 1 under ``fixed``.
         awpo_all_right: ``reason``, ``outcome_only`` or ``skip`` for groups whose outcomes are all the best attainable.
-        awpo_all_wrong: The same for groups whose outcomes are all the least attainable.
+        awpo_all_wrong: The same for groups whose outcomes are all the least attainable, or ``blame``: the judge holds
+            back who failed worse than the others, and encourages none.
+        awpo_judge_check: When the judge is heard in these: ``reference``, if it puts the task's own solution, which is
+            then judged too, above every episode of the group; or ``none``, always.
         awpo_difficulty: ``interval``, ``smooth`` or ``none``.
         awpo_difficulty_low: Lower end of medium difficulty, a mean outcome on [0, 1].
         awpo_difficulty_high: Upper end of medium difficulty.
@@ -165,6 +170,7 @@ class AWPOConfig:
     awpo_reasoning_unit: float = _SWITCHES.reasoning_unit
     awpo_all_right: str = _SWITCHES.all_right
     awpo_all_wrong: str = _SWITCHES.all_wrong
+    awpo_judge_check: str = _SWITCHES.judge_check
     awpo_difficulty: str = _SWITCHES.difficulty
     awpo_difficulty_low: float = _SWITCHES.difficulty_low
     awpo_difficulty_high: float = _SWITCHES.difficulty_high
@@ -192,6 +198,12 @@ class AWPOConfig:
     def switches(self) -> AWPOSwitches:
         """AWPO's parts as the estimator takes them."""
         return AWPOSwitches(**{name: getattr(self, f"awpo_{name}") for name in AWPOSwitches.__slots__})
+
+    @property
+    def judges_references(self) -> bool:
+        """Whether the judge is shown each task's own solution beside the episodes."""
+        is_awpo = self.advantage_estimator == "awpo" and self.judge != "none"
+        return is_awpo and self.awpo_judge_check == "reference" and self.awpo_all_wrong in ("reason", "blame")
 
     def check(self, num_processes: int = 1) -> None:
         """Raise one UsageError that lists every impossible setting and combination.
@@ -246,8 +258,9 @@ class AWPOConfig:
             "advantage_estimator": ESTIMATORS,
             "awpo_gate": GATES,
             "awpo_reasoning_scale": SCALES,
-            "awpo_all_right": SATURATION_RULES,
-            "awpo_all_wrong": SATURATION_RULES,
+            "awpo_all_right": ALL_RIGHT_RULES,
+            "awpo_all_wrong": ALL_WRONG_RULES,
+            "awpo_judge_check": JUDGE_CHECKS,
             "awpo_difficulty": DIFFICULTIES,
             "awpo_clip": CLIPS,
             "lr_scheduler_type": _SCHEDULES,

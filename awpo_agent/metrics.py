@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -48,6 +49,8 @@ def rollout_metrics(rollouts: Sequence[Rollout], num_generations: int) -> dict[s
         metrics["judge/std"] = float(np.std(judged))
         if (correlation := _judge_outcome_correlation(rollouts, num_generations)) is not None:
             metrics["judge/outcome_correlation"] = correlation
+    if (beaten := _reference_beaten(rollouts, num_generations)) is not None:
+        metrics["judge/reference_beaten"] = beaten
     if asked:
         metrics["judge/missing_rate"] = 1.0 - len(judged) / asked
     return metrics
@@ -103,6 +106,7 @@ def episode_record(rollout: Rollout, step: int, group: int, advantages: Advantag
         "reasoning": None
         if reasoning is None
         else {"value": reasoning.value, "reason": reasoning.reason, "parts": dict(reasoning.parts)},
+        "reference": None if rollout.reference is None else rollout.reference.value,
         "gate": float(advantages.gate_P[group]),
         "difficulty": float(advantages.difficulty_P[group]),
         "advantage": float(advantages.advantages_PG[group, member]),
@@ -113,7 +117,7 @@ def episode_record(rollout: Rollout, step: int, group: int, advantages: Advantag
 def reward_tensors(
     rollouts: Sequence[Rollout], num_generations: int, masks_unjudged: bool = False
 ) -> dict[str, torch.Tensor]:
-    """Return the five arguments every estimator takes, in float64.
+    """Return the arguments every estimator takes, in float64.
 
     A place without a value holds 0 and is marked invalid; estimators never read it.
 
@@ -133,12 +137,17 @@ def reward_tensors(
     first_valid_P = outcome_valid_PG.int().argmax(dim=1)
     range_P2 = range_PG2[torch.arange(len(range_PG2)), first_valid_P]
     range_P2[~outcome_valid_PG.any(dim=1)] = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    # Episodes of a group share their task, and its solution.
+    solutions = [rollout.reference.value if rollout.reference is not None else None for rollout in rollouts]
     return {
         "outcome_PG": torch.tensor([o.value if o else 0.0 for o in outcomes], dtype=torch.float64).reshape(shape),
         "outcome_range_P2": range_P2,
         "outcome_valid_PG": outcome_valid_PG,
         "reasoning_PG": torch.tensor([s or 0.0 for s in scores], dtype=torch.float64).reshape(shape),
         "reasoning_valid_PG": torch.tensor([score is not None for score in scores]).reshape(shape),
+        "reference_P": torch.tensor(
+            [math.nan if score is None else score for score in solutions[::num_generations]], dtype=torch.float64
+        ),
     }
 
 
@@ -164,6 +173,19 @@ def _judge_outcome_correlation(rollouts: Sequence[Rollout], num_generations: int
     outcome, judge = np.concatenate(deviations).T
     lengths = np.linalg.norm(outcome), np.linalg.norm(judge)
     return float(outcome @ judge / np.prod(lengths)) if min(lengths) > _NO_SIGNAL else None
+
+
+def _reference_beaten(rollouts: Sequence[Rollout], num_generations: int) -> float | None:
+    """Share of groups in which the judge puts a failure above the task's own solution; None where it scored none."""
+    beaten = []
+    for start in range(0, len(rollouts), num_generations):
+        group = rollouts[start : start + num_generations]
+        if group[0].reference is None or group[0].reference.is_missing:
+            continue
+        failed = [rollout.reasoning for rollout in group if rollout.outcome and not rollout.outcome.success]
+        scores = [score.value for score in failed if score is not None and not score.is_missing]
+        beaten.append(max(scores, default=0.0) > group[0].reference.value)
+    return float(np.mean(beaten)) if beaten else None
 
 
 def _tool_calls(rollouts: Sequence[Rollout]) -> tuple[int, int]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import gymnasium
@@ -16,8 +16,9 @@ from awpo_agent.chat import ChatTokens
 from awpo_agent.engines.base import Completion, Engine, Sampling
 from awpo_agent.judging import JudgeDesk
 from awpo_agent.types import Rollout
+from awpo_env.demonstrations import solve
 from awpo_env.judges.base import Judge
-from awpo_env.types import EpisodeStatus
+from awpo_env.types import EpisodeStatus, Transcript
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,7 @@ def collect(
     judge: Judge | None = None,
     on_end: Callable[[Rollout], None] | None = None,
     tool_concurrency: int = 64,
+    judges_references: bool = False,
 ) -> list[Rollout]:
     """Run one episode per key, all at the same time, and return the rollouts in the order of the keys.
 
@@ -170,11 +172,12 @@ def collect(
         judge: Scores each episode as it ends, while others go on; keys of one `task_seed` are a group.
         on_end: Called with each rollout as it ends, for progress bars.
         tool_concurrency: Most episodes that wait for their tools at the same time; others wait for their turn.
+        judges_references: Whether the judge scores the own solution of each group's task, too.
     """
     threads = ThreadPoolExecutor(tool_concurrency, thread_name_prefix="awpo-step")
-    desk = JudgeDesk(judge, Counter(key.task_seed for key in keys)) if judge is not None else None
+    sizes = Counter(key.task_seed for key in keys)
 
-    async def one(key: EpisodeKey) -> Rollout:
+    async def play(key: EpisodeKey, desk: JudgeDesk | None) -> Rollout:
         env = pool.take()
         rollout = await run_episode(env, engine, chat, key, limits, desk, threads)
         pool.give_back(env)
@@ -183,7 +186,39 @@ def collect(
         return rollout
 
     async def everything() -> list[Rollout]:
-        return list(await asyncio.gather(*(one(key) for key in keys)))
+        if judge is None:
+            return list(await asyncio.gather(*(play(key, None) for key in keys)))
+        solutions = await _solutions(pool, chat, sizes, threads) if judges_references else {}
+        desk = JudgeDesk(judge, sizes + Counter(solutions.keys()))
+        rollouts, scores = await asyncio.gather(
+            asyncio.gather(*(play(key, desk) for key in keys)),
+            asyncio.gather(*(desk.score(seed, solution) for seed, solution in solutions.items())),
+        )
+        references = dict(zip(solutions, scores, strict=True))
+        return [
+            replace(rollout, reference=references.get(key.task_seed))
+            for key, rollout in zip(keys, rollouts, strict=True)
+        ]
 
     with threads:
         return asyncio.run(everything())
+
+
+async def _solutions(
+    pool: EnvironmentPool, chat: ChatTokens, task_seeds: Iterable[int], threads: Executor
+) -> dict[int, Transcript]:
+    """Play the own solutions of tasks, before any episode: a judge that compares has to know how many will come."""
+
+    def solve_one(env: gymnasium.Env[dict[str, Any], str], task_seed: int) -> Transcript | None:
+        env.unwrapped.count_tokens = chat.count
+        env.reset(seed=task_seed)
+        return solve(env.unwrapped)
+
+    async def play(task_seed: int) -> tuple[int, Transcript | None]:
+        env = pool.take()
+        solution = await _run(env, threads, functools.partial(solve_one, env, task_seed))
+        pool.give_back(env)
+        return task_seed, solution
+
+    played = await asyncio.gather(*map(play, task_seeds))
+    return {task_seed: solution for task_seed, solution in played if solution is not None}

@@ -221,8 +221,12 @@ class AWPOTrainer:
             for episode in range(first, first + share)
         ]
         limits = RolloutLimits(self.args.max_length, self.args.max_turn_length, self.args.temperature)
-        pool, width = self.environments, self.args.tool_concurrency
-        return collect(pool, self.engine, self.chat, keys, limits, self.judge, self._on_episode, width)
+        return collect(
+            *(self.environments, self.engine, self.chat, keys, limits, self.judge),
+            on_end=self._on_episode,
+            tool_concurrency=self.args.tool_concurrency,
+            judges_references=self.args.judges_references,
+        )
 
     def _estimate(self, rollouts: list[Rollout]) -> tuple[Advantages, list[Rollout]]:
         """Estimate over the episodes of all processes, so that every process knows the whole batch's clip radius."""

@@ -25,6 +25,7 @@ class Rollout:
         transcript: The same episode as messages.
         outcome: The verifiable reward, or None when the environment broke: such an episode neither trains nor votes.
         reasoning: The judge's score, possibly missing; None when there is no judge.
+        reference: The judge's score of the task's own solution; None where it was not asked for, or there is none.
         info: What the environment reported at the end that is fit for a log (task id, kind, status).
     """
 
@@ -35,6 +36,7 @@ class Rollout:
     transcript: Transcript
     outcome: Outcome | None
     reasoning: Score | None
+    reference: Score | None = None
     info: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from awpo_env.catalogue import make
 from awpo_env.env import ToolUseEnv
 from awpo_env.errors import UsageError
-from awpo_env.types import JSON, AssistantMessage, ToolCall, UserTurn
+from awpo_env.types import JSON, AssistantMessage, ToolCall, Transcript, UserTurn
 
 _MISTAKES = ("argument", "argument", "argument", "tool", "stop")
 """What a mistaken step does; a wrong argument is the commonest, stopping claims what was never done."""
@@ -49,6 +49,19 @@ def demonstrate(env: ToolUseEnv, rng: np.random.Generator, mistake_rate: float) 
         "messages": list(transcript.messages),
         "tools": first_tools,
     }
+
+
+def solve(env: ToolUseEnv) -> Transcript | None:
+    """Play the reference solution of the environment's current task; None if the task has none that succeeds.
+
+    Args:
+        env: Already reset.
+    """
+    for message in (message for turn in env.task.turns for message in turn.reference):
+        _, _, terminated, truncated, info = env.step(env.parser.format(message))
+        if terminated or truncated:
+            return env.transcript if info["outcome"] is not None and info["outcome"].success else None
+    return None
 
 
 def _spoiled_turn(

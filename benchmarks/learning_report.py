@@ -148,7 +148,7 @@ def _shown(row: Mapping[str, object]) -> str:
     return shown
 
 
-DRAWN = ("grpo", "mixed", "papo", "awpo", "awpo, all_wrong reason", "awpo, judge soft and anchored")
+DRAWN = ("grpo", "grpo, failures blamed alike", "mixed", "gdpo", "papo", "awpo")
 
 
 def draw(curves: Curves, file: Path) -> None:

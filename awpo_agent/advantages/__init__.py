@@ -16,7 +16,7 @@ from awpo_agent.advantages.fusion import awpo
 from awpo_agent.advantages.parts import CLIPS, DIFFICULTIES, GATES, SCALES
 from awpo_agent.advantages.rows import estimate_rows
 from awpo_agent.advantages.stages import Stage, count_begun, staged
-from awpo_agent.advantages.switches import ALL_OFF, SATURATION_RULES, AWPOSwitches
+from awpo_agent.advantages.switches import ALL_OFF, ALL_RIGHT_RULES, ALL_WRONG_RULES, JUDGE_CHECKS, AWPOSwitches
 
 ESTIMATORS: Mapping[str, Estimator] = {
     "grpo": grpo,
@@ -34,12 +34,14 @@ HEARS_JUDGE = frozenset({"gdpo", "mixed", "papo", "awpo"})
 
 __all__ = [
     "ALL_OFF",
+    "ALL_RIGHT_RULES",
+    "ALL_WRONG_RULES",
     "CLIPS",
     "DIFFICULTIES",
     "ESTIMATORS",
     "GATES",
     "HEARS_JUDGE",
-    "SATURATION_RULES",
+    "JUDGE_CHECKS",
     "SCALES",
     "AWPOSwitches",
     "Advantages",

@@ -42,6 +42,8 @@ class Estimator(Protocol):
         reasoning_valid_PG: False where there is no score: such an episode trains on its outcome alone and does not
             vote in the judge's statistics.
         epsilon: The clip radius the schedule starts from.
+        reference_P: The judge's score of each task's own solution, NaN where there is none; by default nowhere. What a
+            judge is checked against before failures are told apart by it; read by `awpo` alone.
         switches: Weights of the two rewards, and AWPO's parts; each estimator says which of them it reads.
 
     Raises:
@@ -57,5 +59,6 @@ class Estimator(Protocol):
         reasoning_valid_PG: torch.Tensor,
         *,
         epsilon: float,
+        reference_P: torch.Tensor | None = None,
         switches: AWPOSwitches = ...,
     ) -> Advantages: ...

@@ -29,6 +29,7 @@ def grpo(
     reasoning_valid_PG: torch.Tensor,
     *,
     epsilon: float,
+    reference_P: torch.Tensor | None = None,
     switches: AWPOSwitches = DEFAULTS,
 ) -> Advantages:
     """GRPO: ``A = (o - mean) / (std + 1e-4)`` inside the group, on the outcome alone; |A| < sqrt(G).
@@ -47,6 +48,7 @@ def dr_grpo(
     reasoning_valid_PG: torch.Tensor,
     *,
     epsilon: float,
+    reference_P: torch.Tensor | None = None,
     switches: AWPOSwitches = DEFAULTS,
 ) -> Advantages:
     """Dr. GRPO: ``A = o - mean``, so that a group of medium difficulty is not worth as much as any other.
@@ -66,6 +68,7 @@ def rloo(
     reasoning_valid_PG: torch.Tensor,
     *,
     epsilon: float,
+    reference_P: torch.Tensor | None = None,
     switches: AWPOSwitches = DEFAULTS,
 ) -> Advantages:
     """RLOO: ``A = o - mean of the others = n / (n - 1) (o - mean)``, n members voting; unbiased.
@@ -86,6 +89,7 @@ def mixed(
     reasoning_valid_PG: torch.Tensor,
     *,
     epsilon: float,
+    reference_P: torch.Tensor | None = None,
     switches: AWPOSwitches = DEFAULTS,
 ) -> Advantages:
     """The naive sum: GRPO on ``m = weight o + lambda q``, outcomes on [0, 1]; what AWPO argues against.
@@ -108,6 +112,7 @@ def gdpo(
     reasoning_valid_PG: torch.Tensor,
     *,
     epsilon: float,
+    reference_P: torch.Tensor | None = None,
     switches: AWPOSwitches = DEFAULTS,
 ) -> Advantages:
     """GDPO: each reward normalised in its group, ``S = weight A_o + lambda A_q``, then ``A = S / (std(S) + 1e-4)``.
@@ -133,6 +138,7 @@ def papo(
     reasoning_valid_PG: torch.Tensor,
     *,
     epsilon: float,
+    reference_P: torch.Tensor | None = None,
     switches: AWPOSwitches = DEFAULTS,
 ) -> Advantages:
     """PAPO: ``A = weight A_o + lambda A_q``, where A_q is normalised among the correct members and 0 for the others.

@@ -14,6 +14,7 @@ from awpo_agent.advantages.parts import (
     is_right,
     is_wrong,
     mean_outcome,
+    ranks_reference_first,
     read_signal,
 )
 from awpo_agent.advantages.switches import DEFAULTS, AWPOSwitches
@@ -27,21 +28,25 @@ def awpo(
     reasoning_valid_PG: torch.Tensor,
     *,
     epsilon: float,
+    reference_P: torch.Tensor | None = None,
     switches: AWPOSwitches = DEFAULTS,
 ) -> Advantages:
     """AWPO: ``A = D * ((1 - w) A_outcome + w A_reasoning)`` with gate w, difficulty weight D and an adaptive clip.
 
     `A_reasoning` is that of the mix ``weight o + lambda q`` under the gate ``std_ratio_mix``, else that of the judge's
-    scores alone. See `Estimator` for the arguments; reads all switches.
+    scores alone. In a group where all fail it is heard only if it passes the check, and then it only blames: the
+    advantage is ``min(0, A)``. See `Estimator` for the arguments; reads all switches.
 
     Source: arXiv 2512.19126 for the three parts and their purpose (``paper``); their equations are ``reconstructed``,
-    saturation rules, scale and floor are ``ours``.
+    saturation rules, the check, scale and floor are ``ours``.
     """
     rewards = read_rewards(outcome_PG, outcome_range_P2, outcome_valid_PG, reasoning_PG, reasoning_valid_PG)
     signal = read_signal(rewards, switches)
     is_mix = switches.gate == "std_ratio_mix"
     is_right_P, is_wrong_P = is_right(rewards), is_wrong(rewards)
     skips_P = (is_right_P & (switches.all_right == "skip")) | (is_wrong_P & (switches.all_wrong == "skip"))
+    if switches.judge_check == "reference" and switches.all_wrong in ("reason", "blame"):
+        skips_P = skips_P | (is_wrong_P & ~ranks_reference_first(rewards, reference_P))
     is_deaf_P = (is_right_P & (switches.all_right == "outcome_only")) | (
         is_wrong_P & (switches.all_wrong == "outcome_only")
     )
@@ -57,6 +62,8 @@ def awpo(
     else:
         judge_PG = signal.reasoning_deviation_PG / reasoning_scale_P[:, None]
     reasoning_part_PG = weight_PG * judge_PG
+    if switches.all_wrong == "blame":
+        reasoning_part_PG = torch.where(is_wrong_P[:, None], reasoning_part_PG.clamp_max(0.0), reasoning_part_PG)
     difficulty_P = DIFFICULTIES[switches.difficulty](mean_outcome(rewards), switches)
     trains_PG = rewards.valid_PG & ~skips_P[:, None]
     speaks_P = (signal.outcome_spread_P > 0) | ((signal.reasoning_spread_P > 0) & ~is_deaf_P)

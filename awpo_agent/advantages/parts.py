@@ -161,6 +161,18 @@ def is_wrong(rewards: GroupRewards) -> torch.Tensor:
     return ((rewards.unit_PG <= SPREAD_TOLERANCE) | ~rewards.valid_PG).all(dim=1)
 
 
+def ranks_reference_first(rewards: GroupRewards, reference_P: torch.Tensor | None) -> torch.Tensor:
+    """Return in which groups the judge puts the task's own solution above every scored episode, of shape (P,).
+
+    Not where that solution has no score. A judge who likes a failure better is paid for something else than the goal.
+    Tag: ours.
+    """
+    best_P = torch.where(rewards.votes_PG, rewards.reasoning_PG, 0.0).amax(dim=1)
+    if reference_P is None:
+        return torch.zeros_like(best_P, dtype=torch.bool)
+    return reference_P >= best_P - SPREAD_TOLERANCE  # False for NaN
+
+
 def mean_outcome(rewards: GroupRewards) -> torch.Tensor:
     """Return each group's mean outcome on [0, 1], of shape (P,): its difficulty."""
     return mean(rewards.unit_PG, rewards.valid_PG)

@@ -18,6 +18,7 @@ def estimate_rows(
     *,
     outcome_range: tuple[float, float] = (0.0, 1.0),
     epsilon: float = 0.2,
+    reference_B: torch.Tensor | None = None,
     switches: AWPOSwitches = DEFAULTS,
 ) -> tuple[torch.Tensor, float]:
     """Return one advantage for each row, 0 where a row does not train, and the clip radius of the batch.
@@ -29,6 +30,7 @@ def estimate_rows(
         reasoning_B: Judge scores in [0, 1]; NaN where there is none.
         outcome_range: Least and greatest attainable outcome.
         epsilon: The clip radius the schedule starts from.
+        reference_B: The judge's score of the solution of each row's task, NaN where there is none; equal in a group.
         switches: See `AWPOSwitches`.
     """
     rows_of: dict[Hashable, list[int]] = {}
@@ -46,6 +48,7 @@ def estimate_rows(
         reasoning_PG,
         is_row_PG & ~reasoning_PG.isnan(),
         epsilon=epsilon,
+        reference_P=None if reference_B is None else reference_B[places_PG[:, 0]],
         switches=switches,
     )
     advantages_B = torch.zeros_like(outcome_B)

@@ -19,7 +19,10 @@ class AWPOSwitches:
         reasoning_unit: Judge points, above 0, that make an advantage of 1 under ``fixed``.
         all_right: What a group does whose outcomes are all the best attainable: ``reason`` (the gate decides),
             ``outcome_only`` (the judge is not heard) or ``skip`` (the group is left out of the loss).
-        all_wrong: The same for a group whose outcomes are all the least attainable.
+        all_wrong: The same for a group whose outcomes are all the least attainable, or ``blame``: as ``reason``, but no
+            advantage is above 0. Who failed worse than the others is held back; nobody is encouraged to fail better.
+        judge_check: When the judge is heard in a group whose outcomes are all the least attainable: ``reference``, if
+            it puts the task's own solution above all of the group (else the group is skipped), or ``none``, always.
         difficulty: ``interval``, ``smooth`` or ``none`` (see `parts.DIFFICULTIES`).
         difficulty_low: Lower end of the medium band of the group's mean outcome, on [0, 1].
         difficulty_high: Upper end of that band.
@@ -35,7 +38,8 @@ class AWPOSwitches:
     reasoning_scale: str = "group_std"
     reasoning_unit: float = 0.25
     all_right: str = "skip"
-    all_wrong: str = "skip"
+    all_wrong: str = "blame"
+    judge_check: str = "reference"
     difficulty: str = "interval"
     difficulty_low: float = 0.25
     difficulty_high: float = 0.75
@@ -47,8 +51,16 @@ class AWPOSwitches:
 DEFAULTS = AWPOSwitches()
 """The settings of AWPO unless others are named."""
 
-ALL_OFF = AWPOSwitches(gate="none", all_right="reason", all_wrong="reason", difficulty="none", clip="fixed")
+ALL_OFF = AWPOSwitches(
+    gate="none", all_right="reason", all_wrong="reason", judge_check="none", difficulty="none", clip="fixed"
+)
 """The switches that make `awpo` equal `grpo`."""
 
-SATURATION_RULES = ("reason", "outcome_only", "skip")
-"""What a group whose outcomes are all the best, or all the least attainable, may do."""
+ALL_RIGHT_RULES = ("reason", "outcome_only", "skip")
+"""What a group whose outcomes are all the best attainable may do."""
+
+ALL_WRONG_RULES = (*ALL_RIGHT_RULES, "blame")
+"""What a group whose outcomes are all the least attainable may do."""
+
+JUDGE_CHECKS = ("reference", "none")
+"""What a judge has to pass to be heard where all fail."""

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 
 from awpo_agent.advantages import (
     ALL_OFF,
+    ALL_RIGHT_RULES,
+    ALL_WRONG_RULES,
     CLIPS,
     DIFFICULTIES,
     ESTIMATORS,
     GATES,
-    SATURATION_RULES,
+    JUDGE_CHECKS,
     SCALES,
     AWPOSwitches,
     awpo,
@@ -25,12 +27,15 @@ from awpo_agent.advantages import (
 )
 
 E = 1e-4  # what the estimators add to every standard deviation
-PLAIN = AWPOSwitches(all_right="reason", all_wrong="reason", difficulty="none", clip="fixed")
+HEARS = AWPOSwitches(all_right="reason", all_wrong="reason", judge_check="none")
+PLAIN = replace(HEARS, difficulty="none", clip="fixed")
 MISSING = None
 
 
-def estimate(outcomes, judge=None, *, low=0.0, high=1.0, estimator=awpo, epsilon=0.2, **arguments):
+def estimate(outcomes, judge=None, *, low=0.0, high=1.0, estimator=awpo, epsilon=0.2, reference=None, **arguments):
     """Run an estimator on lists of groups; None marks a broken environment or a missing score."""
+    if reference is not None:
+        arguments["reference_P"] = torch.tensor([math.nan if x is None else x for x in reference], dtype=torch.float64)
     judge = judge if judge is not None else [[MISSING] * len(group) for group in outcomes]
     ranges = torch.tensor([[low, high]], dtype=torch.float64).repeat(len(outcomes), 1)
     tensors = []
@@ -160,8 +165,9 @@ SWITCHES = st.builds(
     coefficient=st.floats(0, 4, allow_subnormal=False),
     reasoning_floor=st.sampled_from([0.0, 0.02]),
     outcome_weight=st.sampled_from([0.0, 0.5, 1.0]),
-    all_right=st.sampled_from(SATURATION_RULES),
-    all_wrong=st.sampled_from(SATURATION_RULES),
+    all_right=st.sampled_from(ALL_RIGHT_RULES),
+    all_wrong=st.sampled_from(ALL_WRONG_RULES),
+    judge_check=st.sampled_from(JUDGE_CHECKS),
     reasoning_scale=st.sampled_from(sorted(SCALES)),
     difficulty=st.sampled_from(sorted(DIFFICULTIES)),
     clip=st.sampled_from(sorted(CLIPS)),
@@ -204,8 +210,11 @@ def test_nothing_is_ever_infinite_and_bounds_hold(batch, switches):
 @law
 @given(everyone, SWITCHES)
 def test_advantages_of_judged_groups_average_to_zero(batch, switches):
-    got = estimate(*batch, switches=switches)
-    assert got.advantages_PG.mean(dim=1).abs().max() < 1e-9
+    got = estimate(*batch, switches=switches, reference=[0.5] * len(batch[0]))
+    means = got.advantages_PG.mean(dim=1)
+    is_blamed = torch.tensor([switches.all_wrong == "blame" and not any(outcomes) for outcomes in batch[0]])
+    assert torch.where(is_blamed, 0.0, means).abs().max() < 1e-9
+    assert (got.advantages_PG[is_blamed] <= 0).all()
 
 
 @law
@@ -217,7 +226,10 @@ def test_a_judge_that_is_kinder_to_all_changes_nothing(batch, switches, shift):
     spreads = [[score for score in group if score is not None] for group in halved]
     if any(abs(torch.tensor(group).std() - switches.reasoning_floor) < 1e-6 for group in spreads if len(group) > 1):
         return  # at the floor itself one rounding decides
-    one, other = (estimate(outcomes, scores, switches=switches) for scores in (halved, kinder))
+    one, other = (
+        estimate(outcomes, scores, switches=switches, reference=[0.25 + more] * len(outcomes))
+        for scores, more in ((halved, 0.0), (kinder, shift))
+    )
     assert torch.allclose(one.advantages_PG, other.advantages_PG, atol=1e-7)
     assert torch.allclose(one.gate_P, other.gate_P, atol=1e-7)
     assert one.clip_epsilon == pytest.approx(other.clip_epsilon, abs=1e-7)
@@ -229,7 +241,9 @@ def test_order_does_not_matter(batch, switches, random):
     size, num_groups = len(batch[0][0]), len(batch[0])
     members, groups = random.sample(range(size), size), random.sample(range(num_groups), num_groups)
     moved = [[[part[group][member] for member in members] for group in groups] for part in batch]
-    one, other = estimate(*batch, switches=switches), estimate(*moved, switches=switches)
+    known = [0.3, None, 0.8][:num_groups]
+    one = estimate(*batch, switches=switches, reference=known)
+    other = estimate(*moved, switches=switches, reference=[known[group] for group in groups])
     assert torch.allclose(one.advantages_PG[groups][:, members], other.advantages_PG, atol=1e-9)
     assert torch.equal(one.trains_PG[groups][:, members], other.trains_PG)
     assert torch.allclose(one.gate_P[groups], other.gate_P, atol=1e-9)
@@ -329,7 +343,7 @@ def test_a_louder_judge_tightens_the_clip_of_the_batch():
 
 
 def test_the_clip_may_widen_instead():
-    switches = AWPOSwitches(all_wrong="reason", clip="widen", clip_strength=0.5)
+    switches = replace(HEARS, clip="widen", clip_strength=0.5)
     assert [CLIPS["widen"](0.2, reliance, switches) for reliance in (0.0, 0.5, 1.0)] == close(0.2, 0.25, 0.3)
     # By hand: outcomes all wrong, so the judge alone, reliance 1.
     assert estimate([[0.0, 0.0]], [[0.2, 0.8]], switches=switches).clip_epsilon == pytest.approx(0.3, abs=1e-12)
@@ -433,18 +447,59 @@ def test_all_right():
 
 def test_all_wrong():
     outcomes = [[0.0, 0.0, 0.0]]
-    heard = estimate(outcomes, [[0.2, 0.5, 0.8]], switches=AWPOSwitches(all_wrong="reason"))
+    heard = estimate(outcomes, [[0.2, 0.5, 0.8]], switches=HEARS)
     assert values(heard) == close(-0.15 / (0.15 + E), 0.0, 0.15 / (0.15 + E))
     assert (heard.gate_P.tolist(), heard.difficulty_P.tolist(), heard.clip_epsilon) == ([1.0], [1.0], 0.1)
-    skipped = estimate(outcomes, [[0.2, 0.5, 0.8]])
+    skipped = estimate(outcomes, [[0.2, 0.5, 0.8]], reference=[1.0], switches=AWPOSwitches(all_wrong="skip"))
     assert values(skipped) == [0.0, 0.0, 0.0] and not skipped.trains_PG.any()
-    constant = estimate(outcomes, [[0.5, 0.5, 0.5]], switches=AWPOSwitches(all_wrong="reason"))
+    constant = estimate(outcomes, [[0.5, 0.5, 0.5]], switches=HEARS)
     assert (values(constant), constant.gate_P.tolist(), constant.clip_epsilon) == ([0.0, 0.0, 0.0], [0.0], 0.2)
+
+
+def test_where_all_fail_the_judge_blames_and_never_praises():
+    # Mean 0.5, s_q 0.3; what is above the mean has advantage 0, not a positive one.
+    got = estimate([[0.0, 0.0, 0.0]], [[0.2, 0.5, 0.8]], reference=[0.9])
+    assert values(got) == close(-0.15 / (0.15 + E), 0.0, 0.0)
+    assert (got.gate_P.tolist(), got.trains_PG.tolist(), got.clip_epsilon) == ([1.0], [[True] * 3], 0.1)
+    assert torch.equal(got.reasoning_part_PG, got.advantages_PG)
+    # Other groups are praised as ever: here the middle one, whose outcomes are equal but not the least attainable.
+    groups = estimate([[0.0] * 3, [0.5] * 3, [1.0, 0.0, 0.0]], [[0.2, 0.5, 0.8]] * 3, reference=[0.9] * 3)
+    assert values(groups, 0) == values(got)
+    assert values(groups, 1) == close(-1.5 * 0.15 / (0.15 + E), 0.0, 1.5 * 0.15 / (0.15 + E))
+    assert values(groups, 2)[0] > 0
+    # Success is never blamed for the judge's sake.
+    solved = estimate([[1.0] * 3], [[0.2, 0.5, 0.8]], switches=replace(AWPOSwitches(), all_right="reason"))
+    assert values(solved)[2] > 0
+
+
+@pytest.mark.parametrize("rule", ["reason", "blame"])
+@pytest.mark.parametrize(("reference", "is_heard"), [(0.9, True), (0.8, True), (0.79, False), (None, False)])
+def test_a_judge_is_heard_where_all_fail_if_it_ranks_the_reference_first(rule, reference, is_heard):
+    switches = AWPOSwitches(all_wrong=rule)
+    outcomes, judge = [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]], [[0.2, 0.5, 0.8]] * 3
+    got = estimate(outcomes, judge, reference=[reference] * 3, switches=switches)
+    assert (got.trains_PG[0].all().item(), got.gate_P[0].item() > 0, values(got)[0] < 0) == (is_heard,) * 3
+    # Where somebody succeeds, or everybody, nothing is checked.
+    others = estimate(outcomes[1:], judge[1:], switches=switches)
+    assert torch.equal(got.advantages_PG[1:], others.advantages_PG)
+    assert torch.equal(got.trains_PG[1:], others.trains_PG)
+
+
+def test_without_references_or_scores_a_failing_group_is_left_out():
+    skips = estimate([[0.0, 0.0], [1.0, 0.0]], [[0.2, 0.8]] * 2, switches=AWPOSwitches(all_wrong="skip"))
+    for judge, reference in ((0.8, None), (0.8, [None, None]), (0.8, [0.5, 0.5])):
+        got = estimate([[0.0, 0.0], [1.0, 0.0]], [[0.2, judge]] * 2, reference=reference)
+        assert torch.equal(got.advantages_PG, skips.advantages_PG)
+        assert torch.equal(got.trains_PG, skips.trains_PG)
+        assert got.clip_epsilon == skips.clip_epsilon
+    # A broken episode's score is not held against the judge: it does not vote.
+    broken = estimate([[0.0, 0.0, None]], [[0.2, 0.4, 1.0]], reference=[0.5])
+    assert broken.trains_PG.tolist() == [[True, True, False]]
 
 
 @pytest.mark.parametrize(("rule", "outcome"), [("all_right", 1.0), ("all_wrong", 0.0)])
 def test_a_saturated_group_may_train_on_its_outcome_only(rule, outcome):
-    switches = replace(AWPOSwitches(all_right="reason", all_wrong="reason"), **{rule: "outcome_only"})
+    switches = replace(HEARS, **{rule: "outcome_only"})
     got = estimate([[outcome] * 3], [[0.2, 0.5, 0.8]], switches=switches)
     # Its tokens are counted, as GRPO counts them, and push nowhere; the clip does not notice it.
     assert (values(got), got.trains_PG.all().item()) == ([0.0, 0.0, 0.0], True)
@@ -456,7 +511,7 @@ def test_a_saturated_group_may_train_on_its_outcome_only(rule, outcome):
 
 
 def test_a_skipped_group_leaves_reliance_to_the_others():
-    hears = {"switches": AWPOSwitches(all_wrong="reason")}
+    hears = {"switches": replace(HEARS, all_right="skip")}
     wrong, right = ([0.0, 0.0], [0.2, 0.8]), ([1.0, 1.0], [0.2, 0.8])
     alone = estimate([wrong[0]], [wrong[1]], **hears)
     both = estimate([wrong[0], right[0]], [wrong[1], right[1]], **hears)
@@ -502,9 +557,7 @@ def test_a_judge_that_opposes_the_outcome_is_not_heard():
 
 @pytest.mark.parametrize("gate", sorted(GATES))
 def test_a_group_of_one_has_no_spread(gate):
-    got = estimate(
-        [[1.0], [0.0]], [[0.9], [0.1]], switches=AWPOSwitches(gate=gate, all_right="reason", all_wrong="reason")
-    )
+    got = estimate([[1.0], [0.0]], [[0.9], [0.1]], switches=replace(HEARS, gate=gate))
     assert got.advantages_PG.tolist() == [[0.0], [0.0]]
     assert (got.gate_P.tolist(), got.clip_epsilon) == ([0.0, 0.0], 0.2)
     assert estimate([[1.0], [None]], estimator=grpo).advantages_PG.tolist() == [[0.0], [0.0]]
