@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+
+from awpo_agent.advantages import grpo
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
@@ -48,32 +51,14 @@ def test_the_figures_of_the_report_by_hand(monkeypatch):
     assert (low, high) == pytest.approx((0.5, 0.5))  # paired: every seed takes half as long
 
 
-def test_a_judge_is_heard_in_failing_groups_on_evidence_alone(monkeypatch):
-    import torch
-
+def test_the_control_blames_a_failing_group_alike_and_is_grpo_elsewhere(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    from heeded import HEEDED
+    from learning import BLAME, blame_alike
 
-    def rewards(outcome, judge):
-        outcome_PG, judge_PG = (torch.tensor(values, dtype=torch.float64) for values in (outcome, judge))
-        ranges = torch.tensor([[0.0, 1.0]], dtype=torch.float64).repeat(len(outcome), 1)
-        there = torch.ones_like(outcome_PG, dtype=torch.bool)
-        return {
-            "outcome_PG": outcome_PG, "outcome_range_P2": ranges, "outcome_valid_PG": there,
-            "reasoning_PG": judge_PG, "reasoning_valid_PG": there,
-        }  # fmt: skip
-
-    failing = rewards([[0.0, 0.0], [0.0, 0.0]], [[0.1, 0.3], [0.1, 0.9]])
-    anchored = HEEDED["awpo, judge anchored"]()(**failing, epsilon=0.2, reference_P=torch.tensor([0.5, 0.5]))
-    assert anchored.trains_PG.tolist() == [[True, True], [False, False]]
-    unknown = HEEDED["awpo, judge anchored"]()(**failing, epsilon=0.2, reference_P=torch.tensor([torch.nan, 0.9]))
-    assert unknown.trains_PG.tolist() == [[False, False], [True, True]]
-
-    earned = HEEDED["awpo, judge earned"]()
-    assert not earned(**failing, epsilon=0.2).trains_PG.any()  # no evidence yet
-    earned(**rewards([[1.0, 0.0]], [[0.9, 0.1]]), epsilon=0.2)
-    heard = earned(**failing, epsilon=0.2)
-    assert heard.trains_PG.all() and heard.advantages_PG[0, 1] > 0
-    for _ in range(3):
-        earned(**rewards([[1.0, 0.0]], [[0.1, 0.9]]), epsilon=0.2)
-    assert not earned(**failing, epsilon=0.2).trains_PG.any()  # what was earned is lost
+    outcome = torch.tensor([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
+    ranges, there = torch.tensor([[0.0, 1.0]] * 3, dtype=torch.float64), torch.ones(3, 2, dtype=torch.bool)
+    rewards = {"outcome_range_P2": ranges, "outcome_valid_PG": there}
+    rewards |= {"reasoning_PG": torch.rand(3, 2, dtype=torch.float64), "reasoning_valid_PG": there}
+    got = blame_alike(outcome_PG=outcome, epsilon=0.2, **rewards).advantages_PG
+    assert got[0].tolist() == [-BLAME, -BLAME]
+    assert torch.equal(got[1:], grpo(outcome, epsilon=0.2, **rewards).advantages_PG[1:])

@@ -7,9 +7,10 @@ import pytest
 
 from awpo_agent.cli import main
 from awpo_env import demonstrations
-from awpo_env.demonstrations import demonstrate
+from awpo_env.demonstrations import demonstrate, solve
 from awpo_env.env import ToolUseEnv
 from awpo_env.suites import BUILT_IN
+from awpo_env.types import EpisodeStatus
 
 
 def export(path, *words):
@@ -25,6 +26,23 @@ def test_without_mistakes_everything_succeeds(tmp_path, capsys):
     assert {episode["task_id"].split("/")[0] for episode in episodes} == {"train"}
     assert len({episode["task_id"] for episode in episodes}) == 40
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["demos.jsonl"]
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_task_s_own_solution_is_played_to_success(name):
+    env = ToolUseEnv(name)
+    for seed in range(5):
+        env.reset(seed=seed)
+        solution = solve(env)
+        assert solution.status is EpisodeStatus.COMPLETED and solution.task.id == env.task.id
+        said = [message for message in solution.messages if message["role"] == "assistant"]
+        assert len(said) == sum(len(turn.reference) for turn in env.task.turns)
+
+
+def test_a_solution_that_cannot_be_played_is_none():
+    env = ToolUseEnv("calculator", limits={"max_turns": 1})
+    env.reset(seed=1)
+    assert len(env.task.turns[0].reference) > 1 and solve(env) is None
 
 
 def test_mistakes_cost_success(tmp_path):

@@ -1,6 +1,8 @@
 """Numbers and records of a step, from rollouts written by hand."""
 
 import json
+import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -144,6 +146,21 @@ def test_reward_tensors_by_hand():
     assert got["reasoning_PG"].tolist() == [[0.5, 0], [0.9, 0.7], [0, 0], [0, 0]]
     assert got["reasoning_valid_PG"].tolist() == [[True, False], [True, True], [False, False], [False, False]]
     assert got["outcome_PG"].dtype == got["outcome_range_P2"].dtype == got["reasoning_PG"].dtype == torch.float64
+
+
+def test_the_solution_s_score_is_that_of_the_group_and_missing_is_nan():
+    def of(reference, value=0.0, score=0.4):
+        return replace(rollout(value, score), reference=reference)
+
+    known, missing = Score(0.6), Score.missing("timed out")
+    rollouts = [of(known), of(known, score=0.7), of(known), of(known, 1.0, 0.9), of(missing), of(missing, score=1.0)]
+    tensors = reward_tensors([*rollouts, of(None), of(None, score=1.0)], 2)
+    assert tensors["reference_P"].tolist() == pytest.approx([0.6, 0.6, math.nan, math.nan], nan_ok=True)
+    # A failure of the first group has a higher score than its solution; in the second only the success has.
+    assert rollout_metrics(rollouts, 2)["judge/reference_beaten"] == 0.5
+    assert "judge/reference_beaten" not in rollout_metrics(rollouts[4:], 2)
+    record = episode_record(rollouts[0], 0, 0, grpo(**tensors, epsilon=0.2), 0)
+    assert record["reference"] == 0.6 and record["reasoning"]["value"] == 0.4
 
 
 def test_a_score_of_zero_is_a_score():

@@ -216,6 +216,34 @@ def test_a_waiting_judge_holds_back_nobody(chat):
     assert [rollout.reasoning.value for rollout in rollouts] == [1.0, 1.0]
 
 
+@pytest.mark.parametrize("compares", [False, True])
+def test_the_judge_may_be_shown_each_task_s_own_solution(chat, compares):
+    asked = []
+
+    class LengthJudge:
+        def score(self, transcripts):
+            asked.append([transcript.task.id for transcript in transcripts])
+            return [Score(len(transcript.messages) / 100) for transcript in transcripts]
+
+    LengthJudge.compares = compares
+    keys = [EpisodeKey(0, 0, episode, (SEED, SEED + 1)[episode // 2]) for episode in range(4)]
+    pool, engine = (
+        EnvironmentPool(lambda: ToolUseEnv("calculator")),
+        ScriptedEngine(lambda *_: chat.assistant("I do not know.")),
+    )
+    rollouts = collect(pool, engine, chat, keys, LIMITS, LengthJudge(), judges_references=True)
+    for rollout in rollouts:
+        (turn,) = rollout.transcript.task.turns
+        calls = sum(len(message.calls) for message in turn.reference)
+        assert rollout.reference.value == (2 + len(turn.reference) + calls) / 100
+        assert rollout.reasoning.value == 0.03 and rollout.outcome.value == 0.0
+    assert sorted(map(len, asked)) == ([3, 3] if compares else [1] * 6)
+    assert all(len(set(together)) == 1 for together in asked)
+    plain = collect(pool, engine, chat, keys, LIMITS, LengthJudge())
+    assert [rollout.reference for rollout in plain] == [None] * 4
+    assert [rollout.ids for rollout in plain] == [rollout.ids for rollout in rollouts]
+
+
 def test_rollouts_come_back_in_the_order_of_their_keys(chat):
     class Engine:
         async def generate(self, prompt_ids, sampling):

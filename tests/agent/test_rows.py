@@ -42,6 +42,14 @@ def test_range_and_switches_reach_the_estimator():
         estimate_rows(awpo, PROMPTS, 4 * OUTCOME, JUDGE)
 
 
+def test_the_score_of_a_group_s_solution_reaches_its_rows():
+    prompts, outcome, judge = ["a", "b", "a", "b"], torch.zeros(4), torch.tensor([0.2, 0.2, 0.6, 0.6])
+    heard, epsilon = estimate_rows(awpo, prompts, outcome, judge, reference_B=torch.tensor([0.9, 0.3, 0.9, 0.3]))
+    # The first row failed worse than the third; of the other group's solution the judge thinks little.
+    assert heard[0] < 0 and heard[1:].tolist() == [0.0, 0.0, 0.0] and epsilon == 0.1
+    assert estimate_rows(awpo, prompts, outcome, judge)[0].tolist() == [0.0] * 4
+
+
 def test_groups_may_be_numbers():
     numbers = [ord(prompt) for prompt in PROMPTS]
     want, got = estimate_rows(awpo, PROMPTS, OUTCOME, JUDGE), estimate_rows(awpo, numbers, OUTCOME, JUDGE)
