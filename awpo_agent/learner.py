@@ -143,10 +143,10 @@ class Learner:
                 self._optimize(rollouts, batch, rows, advantages.clip_epsilon, sums)
         grad_norm = sums.pop("grad_norm", 0.0) / updates
         loss = self._total(sums.pop("loss", 0.0)) / updates
-        num_tokens = max(self._total(sums.pop("tokens", 0.0)), 1.0)
-        means = {
-            name: self._total(sums[name]) / num_tokens for name in ("clip_ratio", "approx_kl", "logprob_gap", "entropy")
-        }
+        num_tokens = self._total(sums.pop("tokens", 0.0))
+        # Where no advantage differs from 0 no token was looked at, and its figures do not exist.
+        names = ("clip_ratio", "approx_kl", "logprob_gap", "entropy") if num_tokens else ()
+        means = {name: self._total(sums[name]) / num_tokens for name in names}
         return {"loss": loss, "grad_norm": grad_norm, **means, **figures}
 
     @torch.no_grad()

@@ -149,7 +149,7 @@ def test_all_have_one_signature():
     want = inspect.signature(grpo)
     assert all(inspect.signature(estimator) == want for estimator in ESTIMATORS.values())
     names = ["outcome_PG", "outcome_range_P2", "outcome_valid_PG", "reasoning_PG", "reasoning_valid_PG"]
-    assert list(want.parameters) == [*names, "epsilon", "switches"]
+    assert list(want.parameters) == [*names, "epsilon", "reference_P", "switches"]
 
 
 @ALL

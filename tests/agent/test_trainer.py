@@ -113,19 +113,22 @@ class SureJudge:
 
 
 class FallibleJudge:
-    """Another judge, out of order from the third step to the fourth."""
+    """Another judge, out of order from the third step to the fourth; as a callback it learns that a step has ended."""
 
     def __init__(self, judge):
-        self._judge, self._num_asked = judge, 0
+        self._judge, self._steps_done = judge, 0
+
+    def __call__(self, step, metrics):
+        self._steps_done = step
 
     def score(self, transcripts):
-        self._num_asked += len(transcripts)
-        is_down = 32 < self._num_asked <= 64
+        is_down = self._steps_done in (2, 3)
         return [Score.missing("no connection")] * len(transcripts) if is_down else self._judge.score(transcripts)
 
 
 def test_a_judge_that_is_down_is_told_once_and_the_run_goes_on_by_outcome(run, caplog):
-    lines = metrics(run(judge=FallibleJudge(SureJudge())))
+    judge = FallibleJudge(SureJudge())
+    lines = metrics(run(judge=judge, callbacks=[judge]))
     assert [line["judge/missing_rate"] == 1.0 for line in lines] == [False, False, True, True, False]
     assert [line["awpo/variance_reasoning"] > 0 for line in lines] == [True, True, False, False, True]
     assert all(line["grad_norm"] > 0 for line in lines)
@@ -134,10 +137,12 @@ def test_a_judge_that_is_down_is_told_once_and_the_run_goes_on_by_outcome(run, c
 
 
 def test_a_judge_that_is_down_may_mask_its_episodes_or_end_the_run(run, tmp_path):
-    masked = metrics(run("masked", judge=FallibleJudge(SureJudge()), judge_failure="mask"))
+    judge = FallibleJudge(SureJudge())
+    masked = metrics(run("masked", judge=judge, callbacks=[judge], judge_failure="mask"))
     assert [line["grad_norm"] > 0 for line in masked] == [True, True, False, False, True]
     with pytest.raises(JudgeFailure, match="16 of 16 episodes have no judge score"):
-        run("ended", judge=FallibleJudge(SureJudge()), judge_failure="raise")
+        judge = FallibleJudge(SureJudge())
+        run("ended", judge=judge, callbacks=[judge], judge_failure="raise")
     assert (tmp_path / "ended" / "checkpoints" / "checkpoint-2").is_dir()
 
 
@@ -180,7 +185,8 @@ def test_awpo_without_its_parts_is_grpo_bit_for_bit(run):
         return awpo(**arguments, switches=ALL_OFF)
 
     want = run("grpo", advantage_estimator="grpo")
-    got = run("off", estimator=plain_awpo)
+    # Under the same settings otherwise: what the judge thinks of solutions is asked for AWPO alone.
+    got = run("off", estimator=plain_awpo, awpo_judge_check="none")
     assert same(weights(got), weights(want))
     assert metrics(got) == metrics(want) and episodes(got) == episodes(want)
     assert not same(weights(run("on")), weights(want))
