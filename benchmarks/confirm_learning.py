@@ -35,23 +35,48 @@ from learning_report import interval, mean_of  # isort: skip
 
 FINALISTS: Mapping[str, tuple[str, ...]] = {
     "grpo": ("--advantage_estimator", "grpo"),
-    "awpo": ("--advantage_estimator", "awpo", "--awpo_all_wrong", "skip"),
+    "awpo": ("--advantage_estimator", "awpo"),
     "mixed": ("--advantage_estimator", "mixed"),
-    "awpo, all_wrong reason": ("--advantage_estimator", "awpo", "--awpo_all_wrong", "reason"),
+    "gdpo": ("--advantage_estimator", "gdpo"),
+    "awpo, all_wrong skip": ("--advantage_estimator", "awpo", "--awpo_all_wrong", "skip"),
 }
-SETTINGS = ("--generation_batch_size", "64", "--num_iterations", "2", "--logging_steps", "1000", "--save_steps", "2")
+BASES = ("shipped", "careless")
+"""What is trained: the model that ships, and one that was taught to make mistakes, of whose episodes few succeed."""
+
+ALIKE = ("--generation_batch_size", "64", "--num_iterations", "2", "--logging_steps", "1000", "--save_steps", "2")
+RATES = {"shipped": "1e-4", "careless": "1e-4"}
 SUITES = {
     "retail quickstart": ("awpo/Retail-v0", "quickstart"),
     "retail full": ("awpo/Retail-v0", "full"),
     "meetings easy": ("awpo/Meetings-v0", "easy"),
     "filesystem easy": ("awpo/Filesystem-v0", "easy"),
 }
-STEP_METRICS = ("success_rate", "judge/mean", "clip_ratio", "awpo/frac_judge_alone", "awpo/gate_mean")
+STEP_METRICS = ("success_rate", "judge/mean", "judge/reference_beaten", "clip_ratio", "awpo/frac_judge_alone")
 
 
-def confirm(finalist: str, seed: int, steps: int, num_tasks: int, folder: Path) -> dict[str, object]:
+def base_model(base: str, folder: Path) -> str:
+    """Return the model to train; the careless one is made in `folder` if it is not there: two minutes."""
+    if base == "shipped":
+        return "base"
+    model = folder / "careless"
+    if not (model / "model.safetensors").exists():
+        demonstrations = folder / "mistakes.jsonl"
+        export = ["env", "export", "awpo/Retail-v0", "--preset", "quickstart", "--split", "train", "--out"]
+        steps = (
+            [*export, str(demonstrations), "--episodes", "2000", "--seed", "7", "--mistake-rate", "1.0"],
+            ["sft", "--config", str(MISTAKES), "--data", f"[{demonstrations}]", "--model", "base"]
+            + ["--output_dir", str(model)],
+        )
+        for step in steps:
+            if code := awpo(step):
+                raise SystemExit(code)
+    return str(model)
+
+
+def confirm(base: str, finalist: str, seed: int, steps: int, num_tasks: int, folder: Path) -> dict[str, object]:
     """Train one finalist in a run folder, go on where it was if there is one, and return its figures."""
-    flags = ["--config", CONFIG, *SETTINGS, *FINALISTS[finalist], "--seed", str(seed), "--max_steps", str(steps)]
+    flags = ["--config", CONFIG, *ALIKE, *FINALISTS[finalist], "--seed", str(seed), "--max_steps", str(steps)]
+    flags += ["--model", base_model(base, folder.parent), "--learning_rate", RATES[base]]
     if any((folder / "checkpoints").glob("checkpoint-*")):
         flags += ["--resume_from_checkpoint", "last"]
     config, _ = parse_config(AWPOConfig, [*flags, "--output_dir", str(folder)], "confirm", "the finalists")

@@ -94,6 +94,10 @@ def row_of(curves: Curves, variant: str, setting: str, runs: Sequence[Mapping[st
         "judge_alone": float(np.mean([run["judge_alone"] for run in table_runs])),
         "judge_last": float(np.mean([run["judge_last"] for run in table_runs])),
     }
+    if ("awpo", setting) in curves and variant != "awpo":
+        awpo_final = curves["awpo", setting][:, -1]
+        row["awpo_less_final"] = float((awpo_final - final).mean())
+        row["awpo_less_final_interval"] = interval(mean_of, awpo_final - final)
     if variant != BASELINE:
         row |= {
             "final_less_baseline": float((final - base_final).mean()),
