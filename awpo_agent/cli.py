@@ -27,6 +27,7 @@ _EXTRA_OF_MODULE = {
     "rich": "train",
     "scipy": "train",
     "openai": "judge",
+    "aiohttp": "judge",
     "tenacity": "judge",
     "aiolimiter": "judge",
     "httpx": "vllm-client",

@@ -6,18 +6,22 @@ import asyncio
 import concurrent.futures
 import threading
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
 class BackgroundLoop:
-    """Runs coroutines from any thread on one event loop, until it is closed or nobody holds it any more."""
+    """Runs coroutines from any thread on one event loop, until it is closed or nobody holds it any more.
 
-    def __init__(self) -> None:
+    Args:
+        at_end: Awaited on the loop before it ends, whatever ends it; None is nothing.
+    """
+
+    def __init__(self, at_end: Callable[[], Coroutine[Any, Any, None]] | None = None) -> None:
         self._loop = asyncio.new_event_loop()
-        thread = threading.Thread(target=_run, args=(self._loop,), name="awpo-judge", daemon=True)
+        thread = threading.Thread(target=_run, args=(self._loop, at_end), name="awpo-judge", daemon=True)
         thread.start()
         self._end = weakref.finalize(self, _stop, self._loop, thread)
 
@@ -26,11 +30,11 @@ class BackgroundLoop:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def close(self) -> None:
-        """Cancel what runs and stop the thread; may be called twice."""
+        """Cancel what runs, await `at_end` and stop the thread; may be called twice."""
         self._end()
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
+def _run(loop: asyncio.AbstractEventLoop, at_end: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
@@ -38,6 +42,8 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         for task in tasks:
             task.cancel()
         loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        if at_end is not None:
+            loop.run_until_complete(at_end())
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()

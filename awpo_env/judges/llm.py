@@ -28,7 +28,7 @@ from awpo_env.types import EpisodeStatus, Score, Transcript
 try:
     from awpo_env.judges.llm_endpoint import Endpoint, NoReply
 except ModuleNotFoundError as error:
-    if error.name not in ("openai", "tenacity", "aiolimiter"):
+    if error.name not in ("openai", "aiohttp", "tenacity", "aiolimiter"):
         raise
     raise UsageError(f"LLMJudge needs {error.name!r}, which is not installed; run pip install 'awpo[judge]'") from None
 
@@ -137,17 +137,18 @@ class _Session:
         self.is_closed = False
         self._settings = settings
         self._rubric = rubric
-        self._rubric_json = rubric.to_json()
         folder = None if settings.cache_dir is None else Path(settings.cache_dir).expanduser()
         self.ledger = Ledger(folder)
         self._cache = None if folder is None else ReplyCache(folder, int(settings.cache_size_mb * 2**20))
         self._endpoint = Endpoint(settings, self.ledger)
         self._asked: dict[str, asyncio.Task[dict[str, Verdict]]] = {}
-        self.background = BackgroundLoop()
+        self._identity = _identity(settings, rubric)
+        # Prompts are written when their turn comes: the first request does not wait for the last prompt.
+        self._turns = asyncio.Semaphore(settings.concurrency)
+        self.background = BackgroundLoop(at_end=self._endpoint.close)
 
     def close(self) -> None:
         self.is_closed = True
-        self.background.submit(self._endpoint.close()).result()
         self.background.close()
         if self._cache is not None:
             self._cache.close()
@@ -156,7 +157,9 @@ class _Session:
     async def score(self, transcripts: Sequence[Transcript]) -> list[Score]:
         scores = [Score.missing(BROKEN)] * len(transcripts)
         panels = list(self._panels(transcripts))
-        judged = await asyncio.gather(*(self._judge([transcripts[index] for index in panel]) for panel in panels))
+        judged = await asyncio.gather(
+            *(self._judge_in_turn([transcripts[index] for index in panel]) for panel in panels)
+        )
         for panel, results in zip(panels, judged, strict=True):
             for index, result in zip(panel, results, strict=True):
                 scores[index] = result
@@ -177,6 +180,10 @@ class _Session:
             group.sort(key=lambda index: hashlib.sha256(render_transcript(transcripts[index]).encode()).digest())
             num_panels = math.ceil(len(group) / self._settings.group_size)
             yield from (group[i::num_panels] for i in range(num_panels))
+
+    async def _judge_in_turn(self, transcripts: Sequence[Transcript]) -> list[Score]:
+        async with self._turns:
+            return await self._judge(transcripts)
 
     async def _judge(self, transcripts: Sequence[Transcript]) -> list[Score]:
         """Return the scores of transcripts that share a prompt."""
@@ -236,13 +243,15 @@ class _Session:
         return verdicts
 
     def _key(self, prompt: Prompt) -> str:
-        """Digest of all a reply depends on: the whole prompt (with rubric and transcripts), the model, how it is asked.
+        """Digest of all a reply depends on: the whole prompt, the model, how it is asked."""
+        digests = [hashlib.sha256(message["content"].encode("utf-8", "surrogatepass")) for message in prompt.messages]
+        return hashlib.sha256(b"".join([self._identity, *(digest.digest() for digest in digests)])).hexdigest()
 
-        The address is no part of it: a server that moved is the same judge.
-        """
-        settings = self._settings
-        content = [
-            *("LLMJudge", settings.model, settings.mode, settings.seed, settings.temperature, settings.max_tokens),
-            *(dict(settings.request), self._rubric_json, prompt.messages),
-        ]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+def _identity(settings: JudgeSettings, rubric: Rubric) -> bytes:
+    """Digest of what tells two judges apart. The address is no part of it: a server that moved is the same judge."""
+    content = [
+        *("LLMJudge", settings.model, settings.mode, settings.seed, settings.temperature, settings.max_tokens),
+        *(dict(settings.request), rubric.to_json()),
+    ]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).digest()

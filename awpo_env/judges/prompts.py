@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -21,7 +20,7 @@ PROMPTS = {"single": "judge-single-v1.txt", "group": "judge-group-v1.txt"}
 
 _REPAIR = "judge-repair-v1.txt"
 _SEPARATOR = "=== user\n"
-_UNSAFE_ASCII = re.compile("[<>&\x7f]")
+_UNSAFE_ASCII = {letter: f"\\u{ord(letter):04x}" for letter in "<>&\x7f"}
 _LONGEST_TEXT = 8_000  # characters shown of one text; a megabyte of tool output is not what reasoning is judged by
 _SHORTEST_ID = 8
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
@@ -51,7 +50,9 @@ def escape(value: JSON) -> str:
     """
     text = _ENCODER.encode(value)
     if text.isascii():
-        return _UNSAFE_ASCII.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+        for letter, code_unit in _UNSAFE_ASCII.items():
+            text = text.replace(letter, code_unit)
+        return text
     return "".join(letter if letter.isprintable() and letter not in "<>&" else _code_units(letter) for letter in text)
 
 

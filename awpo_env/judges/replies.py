@@ -61,7 +61,7 @@ def read_reply(text: str, rubric: Rubric, ids: Sequence[str]) -> dict[str, Verdi
             continue
         if mismatch := _id_problem(value["verdicts"], ids):
             problem = mismatch
-        elif error := best_match(validator.iter_errors(value)):
+        elif not _fits(value, rubric) and (error := best_match(validator.iter_errors(value))):
             problem = f"at {error.json_path}: {error.message}"
         elif value not in found:
             found.append(value)
@@ -84,6 +84,24 @@ def _validator(rubric: Rubric, num_ids: int) -> Draft202012Validator:
     schema = rubric.schema([""] * num_ids)
     schema["properties"]["verdicts"]["items"]["properties"]["id"] = {"type": "string"}
     return Draft202012Validator(schema)
+
+
+def _fits(value: dict[str, JSON], rubric: Rubric) -> bool:
+    """Whether the schema allows a list of verdicts, told quickly: the validator, which also says why, takes long."""
+    is_optional = {criterion.name: criterion.optional for criterion in rubric.criteria}
+    return value.keys() == {"verdicts"} and all(
+        isinstance(entry, dict)
+        and entry.keys() == {"id", "rationale", "marks"}
+        and isinstance(entry["id"], str)
+        and isinstance(entry["rationale"], str)
+        and isinstance(entry["marks"], dict)
+        and entry["marks"].keys() == is_optional.keys()
+        and all(
+            is_optional[name] if mark is None else type(mark) is int and 0 <= mark <= rubric.highest_mark
+            for name, mark in entry["marks"].items()
+        )
+        for entry in value["verdicts"]
+    )
 
 
 def _id_problem(verdicts: Sequence[JSON], ids: Sequence[str]) -> str:

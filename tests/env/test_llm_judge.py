@@ -9,6 +9,7 @@ import os
 import pickle
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -165,6 +166,52 @@ def test_there_are_never_more_requests_at_once_than_allowed(serve, make_judge, c
     assert 1 < server.stats()["most_running"] <= 3
 
 
+def test_no_prompt_is_written_before_its_turn(serve, make_judge, case, monkeypatch):
+    server = serve()
+    seen = []
+
+    def write(*args, **settings):
+        seen.append(server.stats()["requests"])
+        return write_prompt(*args, **settings)
+
+    monkeypatch.setattr("awpo_env.judges.llm.write_prompt", write)
+    assert_right(make_judge(server, concurrency=2).score([case(number) for number in range(8)]), list(range(8)))
+    assert len(seen) == 8 and all(num_requests >= number - 1 for number, num_requests in enumerate(seen))
+
+
+def test_what_speaks_no_http_is_a_failed_connection(make_judge, case):
+    answers = [b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 302 x\r\nlocation: ftp://h/\r\n\r\n", b""]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            for text in answers:
+                connection, _ = listening.accept()
+                with connection:
+                    connection.recv(2**20)
+                    connection.sendall(text)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        judge = make_judge(max_attempts=3, base_url=f"http://127.0.0.1:{listening.getsockname()[1]}/v1")
+        (score,) = judge.score([case(1)])
+        thread.join()
+    assert score.is_missing and "the connection failed" in score.reason
+    assert judge.totals.failures == {"connection": 3}
+
+
+def test_a_judge_that_nobody_closed_says_nothing_at_the_end(serve):
+    program = f"""
+        import runpy
+        from awpo_env.judges.llm import LLMJudge
+        case = runpy.run_path({str(Path(__file__).with_name("conftest.py"))!r})["case_transcript"]
+        judge = LLMJudge(model="judge", base_url={serve().url!r}, cache_dir=None)
+        assert judge.score([case(1)])[0].reason == "case 1"
+    """
+    command = [sys.executable, "-W", "always", "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 @pytest.mark.slow
 def test_rates_are_kept_and_their_wait_is_not_held_against_a_judgement(serve, make_judge, case):
     judge = make_judge(serve(), requests_per_minute=15, total_timeout_s=3.5)
@@ -189,7 +236,8 @@ def test_an_outage_costs_few_requests_and_nobody_waits_for_long(serve, make_judg
     judge = make_judge(server, concurrency=4, total_timeout_s=1.0, breaker_failures=3, breaker_pause_s=60)
     scores = judge.score([case(number) for number in range(300)])
     assert all(score.is_missing for score in scores)
-    assert "the connection failed" in scores[0].reason
+    assert "the connection failed: ConnectionRefusedError" in scores[0].reason
+    assert judge.totals.failures.keys() == {"connection"}
     assert judge.totals.requests <= 2 + 4, "two before the breaker opens, and whatever was under way"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from awpo_env.errors import UsageError
 from awpo_env.judges.replies import InvalidReply, Verdict, read_reply
@@ -108,6 +109,30 @@ def test_any_text_is_read_or_refused(text):
         read_reply(text, RUBRIC, ["a"])
 
 
+ODD = st.sampled_from([None, True, 0, 4, 4.0, 5, -1, 2.5, "3", [], {}])
+MARKS = st.fixed_dictionaries({"plan": st.integers(0, 4) | ODD}, optional={"recovers": ODD, "bonus": st.just(1)}) | ODD
+
+
+@given(
+    st.fixed_dictionaries({"id": st.just("7"), "rationale": st.text() | ODD, "marks": MARKS}, optional={"bonus": ODD}),
+    st.sampled_from([[], [None], ["7"], [{}]]),
+    st.dictionaries(st.just("bonus"), ODD),
+)
+def test_a_reply_is_taken_exactly_when_the_schema_allows_it(entry, others, extra):
+    value = {"verdicts": [entry, *others], **extra}
+    is_taken = True
+    try:
+        read_reply(json.dumps(value), RUBRIC, ["7"])
+    except InvalidReply:
+        is_taken = False
+    assert is_taken == Draft202012Validator(RUBRIC.schema(["7"])).is_valid(value)
+
+
+def test_an_id_that_is_a_number_is_no_id():
+    with pytest.raises(InvalidReply, match="7 is not of type 'string'"):
+        read_reply(reply(verdict(7)), RUBRIC, ["7"])
+
+
 def test_the_schema_is_what_strict_modes_take():
     """Every object closed and every property required, at every depth."""
 
@@ -200,7 +225,7 @@ def test_all_problems_are_named_at_once_and_a_password_is_not_repeated():
     assert "hunter2" not in str(raised.value)
 
 
-@pytest.mark.parametrize("library", ["openai", "tenacity", "aiolimiter"])
+@pytest.mark.parametrize("library", ["openai", "aiohttp", "tenacity", "aiolimiter"])
 def test_without_the_extra_one_sentence_names_it(library):
     program = f"import sys; sys.modules[{library!r}] = None; from awpo_env.judges.llm import LLMJudge"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
