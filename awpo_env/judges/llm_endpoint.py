@@ -45,9 +45,10 @@ class NoReply(Exception):
 class _Passing(Exception):
     """This try failed, and the next one may not."""
 
-    def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
+    def __init__(self, reason: str, retry_after_s: float = 0.0, is_counted: bool = True) -> None:
         super().__init__(reason)
         self.retry_after_s = retry_after_s
+        self.is_counted = is_counted
 
 
 @dataclass(slots=True)
@@ -118,8 +119,9 @@ class Endpoint:
             budget = _Budget(time.monotonic() + self._settings.total_timeout_s)
 
             def is_over(state: RetryCallState) -> bool:
-                # While the server is down somebody has to try for all; that is not held against this judgement.
-                budget.num_tries += not self._pace.is_open
+                # While the server is down somebody has to try for all; that is not held against this judgement, nor is
+                # that nobody listens there: a server takes its time to start again.
+                budget.num_tries += state.outcome.exception().is_counted and not self._pace.is_open
                 return budget.num_tries >= self._settings.max_attempts or budget.left_s() <= state.upcoming_sleep
 
             retrying = AsyncRetrying(
@@ -208,7 +210,9 @@ class Endpoint:
         except (openai.APIConnectionError, aiohttp.ClientError) as error:
             result = "connection"
             self._pace.failed()
-            raise _Passing(f"the connection failed: {type(_root(error)).__name__}") from None
+            root = _root(error)
+            is_refused = isinstance(root, ConnectionRefusedError)
+            raise _Passing(f"the connection failed: {type(root).__name__}", is_counted=not is_refused) from None
         except openai.APIStatusError as error:
             result = f"HTTP {error.status_code}"
             raise self._status_error(error) from None

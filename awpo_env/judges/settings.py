@@ -39,7 +39,8 @@ class JudgeSettings(FileSettings):
         timeout_s: Of one request, until its last byte.
         total_timeout_s: Of one judgement with everything that is tried for it; waiting for a free place and for the
             rates above does not count.
-        max_attempts: Most tries of one judgement; a try may ask once for a repair.
+        max_attempts: Most tries of one judgement; a try may ask once for a repair. A refused connection is no try: the
+            total time is waited for the server to come back.
         backoff_s: The wait before try n + 1 is drawn from 0 to ``backoff_s * 2**n``, or what the server asks for.
         max_backoff_s: The longest such wait.
         breaker_failures: Failures in a row after which the server is taken for broken.

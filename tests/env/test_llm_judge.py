@@ -250,6 +250,15 @@ def test_a_server_that_comes_back_is_used_again(serve, make_judge, case):
     assert_right(judge.score([case(number) for number in range(1, 40)]), list(range(1, 40)))
 
 
+def test_a_server_that_starts_late_is_waited_for_by_one_request_alone(serve, make_judge, case):
+    server = serve()
+    server.kill()
+    judge = make_judge(server, concurrency=1, breaker_failures=1000, max_attempts=1)
+    threading.Timer(1.0, lambda: serve(port=server.port)).start()
+    assert_right(judge.score([case(1)]), [1])
+    assert judge.totals.failures["connection"] > 1
+
+
 def test_what_cannot_be_judged_is_not_asked_about(serve, make_judge, case):
     server = serve()
     judge = make_judge(server, max_prompt_chars=10_000)
