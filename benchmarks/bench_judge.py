@@ -35,12 +35,12 @@ Then one round in which 30 % of the requests fail, in all the ways the server kn
   faults_wrong    Scores that are not the one the server gives to this episode: failures turned into numbers.
   faults_missing  Episodes without a score: `missing` with its reason, or an error raised.
 
-With --peers FOLDER, verifiers' Judge and OpenEnv's LLMJudge do the same on the same server in turn, from a virtual
-environment in FOLDER, which is made if it is not there. They ask for one number and are told one number.
+verifiers' Judge and OpenEnv's LLMJudge do the same on the same server in turn, from a virtual environment in the folder
+--peers, which is made if it is not there; --alone leaves them out. They ask for one number and are told one number.
 
 examples:
-  python benchmarks/bench_judge.py
-  python benchmarks/bench_judge.py --peers build/judge-peers --json benchmarks/results/judge.json
+  python benchmarks/bench_judge.py --alone
+  python benchmarks/bench_judge.py --json benchmarks/results/judge.json
 """
 PEERS = {"verifiers": "verifiers==0.4.0", "openenv": "openenv-core==0.3.0"}
 SERVER = Path(__file__).resolve().parent.parent / "tests" / "env" / "fault_server.py"
@@ -50,7 +50,7 @@ DELAY_S = 0.05
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     args = build_parser().parse_args(arguments)
-    python = make_environment(args.peers) if args.peers else None
+    python = None if args.alone else make_environment(args.peers)
     names = ["awpo", *(PEERS if python is not None else [])]
     judges: dict[str, dict[str, Any]] = {name: {} for name in names}
     ideal = args.judgements / args.concurrency * DELAY_S
@@ -101,7 +101,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--judgements", type=int, default=256, help="transcripts a round (default 256)")
     parser.add_argument("--concurrency", type=int, default=32, help="requests at the same time (default 32)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds the median is taken of (default 5)")
-    parser.add_argument("--peers", metavar="FOLDER", help="compare with other libraries, installed in FOLDER")
+    parser.add_argument(
+        "--peers", metavar="FOLDER", default="build/judge-peers", help="where the other libraries are (%(default)s)"
+    )
+    parser.add_argument("--alone", action="store_true", help="leave the other libraries out")
     parser.add_argument(
         "--json", nargs="?", const="-", metavar="FILE", help="also write JSON to FILE; without FILE, print JSON only"
     )
