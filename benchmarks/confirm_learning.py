@@ -1,10 +1,10 @@
 """The finalists on the language model that ships: equal episodes, settings and seeds; minutes a run.
 
-Every run trains the base model on the retail suite's quickstart preset and is evaluated on held-out tasks there and in
+Every run trains a small model on the retail suite's quickstart preset and is evaluated on held-out tasks there and in
 other suites. A run is a line of the results file; what stands there is not repeated, and a run that was cut off goes on
 from its last checkpoint.
 
-    python benchmarks/confirm_learning.py --seeds 5
+    python benchmarks/confirm_learning.py --bases careless --finalists grpo awpo
     python benchmarks/confirm_learning.py --seeds 5 --json benchmarks/results/learning_confirm.json
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import itertools
 import json
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ import numpy as np
 
 from awpo_agent.arguments import parse_config
 from awpo_agent.chat import ChatTokens
+from awpo_agent.cli import main as awpo
 from awpo_agent.config import AWPOConfig
 from awpo_agent.evaluate import evaluate_model
 from awpo_agent.quickstart import CONFIG, EVALUATION_SEED
@@ -43,8 +45,10 @@ FINALISTS: Mapping[str, tuple[str, ...]] = {
 BASES = ("shipped", "careless")
 """What is trained: the model that ships, and one that was taught to make mistakes, of whose episodes few succeed."""
 
-ALIKE = ("--generation_batch_size", "64", "--num_iterations", "2", "--logging_steps", "1000", "--save_steps", "2")
-RATES = {"shipped": "1e-4", "careless": "1e-4"}
+ALIKE = ("--generation_batch_size", "64", "--num_iterations", "2", "--learning_rate", "1e-4", "--save_steps", "2")
+ALIKE += ("--logging_steps", "1000")
+MISTAKES = Path(__file__).parents[1] / "examples" / "configs" / "base_mistakes.yaml"
+TRAINED_ON = "retail quickstart"
 SUITES = {
     "retail quickstart": ("awpo/Retail-v0", "quickstart"),
     "retail full": ("awpo/Retail-v0", "full"),
@@ -76,7 +80,7 @@ def base_model(base: str, folder: Path) -> str:
 def confirm(base: str, finalist: str, seed: int, steps: int, num_tasks: int, folder: Path) -> dict[str, object]:
     """Train one finalist in a run folder, go on where it was if there is one, and return its figures."""
     flags = ["--config", CONFIG, *ALIKE, *FINALISTS[finalist], "--seed", str(seed), "--max_steps", str(steps)]
-    flags += ["--model", base_model(base, folder.parent), "--learning_rate", RATES[base]]
+    flags += ["--model", base_model(base, folder.parent)]
     if any((folder / "checkpoints").glob("checkpoint-*")):
         flags += ["--resume_from_checkpoint", "last"]
     config, _ = parse_config(AWPOConfig, [*flags, "--output_dir", str(folder)], "confirm", "the finalists")
@@ -107,26 +111,40 @@ def held_out(model_name: str, config: AWPOConfig, num_tasks: int) -> dict[str, f
 
 
 def rows_of(lines: Sequence[Mapping[str, object]]) -> list[dict[str, object]]:
-    """Return a row for every finalist: held-out success by suite, and less GRPO's on the same seeds."""
-    by_finalist = {name: {line["seed"]: line for line in lines if line["finalist"] == name} for name in FINALISTS}
+    """Return a row for every base and finalist: held-out success by suite, and less GRPO's on the same seeds."""
+    runs: dict[tuple[str, str], dict[int, Mapping[str, object]]] = {}
+    for line in lines:
+        runs.setdefault((line["base"], line["finalist"]), {})[line["seed"]] = line
     rows = []
-    for name, runs in by_finalist.items():
-        seeds = sorted(runs.keys() & by_finalist["grpo"].keys())
+    for (base, finalist), by_seed in runs.items():
+        baseline = runs.get((base, "grpo"), {})
+        seeds = sorted(by_seed.keys() & baseline.keys())
         if not seeds:
             continue
-        own, base = (
-            np.array([by_finalist[which][seed]["held_out"]["retail quickstart"] for seed in seeds])
-            for which in (name, "grpo")
+        own, other = (
+            np.array([which[seed]["held_out"][TRAINED_ON] for seed in seeds]) for which in (by_seed, baseline)
         )
-        suites = {suite: float(np.mean([runs[seed]["held_out"][suite] for seed in seeds])) for suite in SUITES}
-        less = {"less_grpo": float((own - base).mean()), "less_grpo_interval": interval(mean_of, own - base)}
-        rows.append({"finalist": name, "seeds": len(seeds), **suites, **less})
+        suites = {suite: float(np.mean([by_seed[seed]["held_out"][suite] for seed in seeds])) for suite in SUITES}
+        while_training = np.array([np.mean(by_seed[seed]["success_rate"]) for seed in seeds])
+        less = while_training - np.array([np.mean(baseline[seed]["success_rate"]) for seed in seeds])
+        rows.append(
+            {
+                **{"base": base, "finalist": finalist, "seeds": len(seeds), **suites},
+                "less_grpo": float((own - other).mean()),
+                "less_grpo_interval": interval(mean_of, own - other),
+                "while_training": float(while_training.mean()),
+                "while_training_less_grpo_interval": interval(mean_of, less),
+                "judge_alone": float(np.mean([np.mean(by_seed[seed]["awpo/frac_judge_alone"]) for seed in seeds])),
+                "clipped": float(np.mean([np.mean(by_seed[seed]["clip_ratio"]) for seed in seeds])),
+            }
+        )
     return rows
 
 
 def main() -> None:
     """Run what is missing and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bases", nargs="+", choices=BASES, default=list(BASES), metavar="NAME")
     parser.add_argument("--finalists", nargs="+", choices=list(FINALISTS), default=list(FINALISTS), metavar="NAME")
     parser.add_argument("--seeds", type=int, default=5, help="seeds 0 to this (default %(default)s)")
     parser.add_argument("--steps", type=int, default=12, help="batches of 64 episodes a run (default %(default)s)")
@@ -138,17 +156,17 @@ def main() -> None:
     lines = []
     if args.results.exists():
         lines = [json.loads(line) for line in args.results.read_text(encoding="utf-8").splitlines()]
-    known = {(line["finalist"], line["seed"], line["steps"]) for line in lines}
-    for seed in range(args.seeds):
-        for finalist in args.finalists:
-            if (finalist, seed, args.steps) in known:
-                continue
-            folder = args.runs / f"{finalist.replace(', ', '_').replace(' ', '_')}_{seed}"
-            figures = confirm(finalist, seed, args.steps, args.tasks, folder)
-            lines.append({"finalist": finalist, "seed": seed, "steps": args.steps, **figures})
-            with args.results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(lines[-1]) + "\n")
-            shutil.rmtree(folder)
+    known = {(line["base"], line["finalist"], line["seed"], line["steps"]) for line in lines}
+    args.runs.mkdir(parents=True, exist_ok=True)
+    for base, seed, finalist in itertools.product(args.bases, range(args.seeds), args.finalists):
+        if (base, finalist, seed, args.steps) in known:
+            continue
+        folder = args.runs / f"{base}_{finalist.replace(', ', '_').replace(' ', '_')}_{seed}"
+        figures = confirm(base, finalist, seed, args.steps, args.tasks, folder)
+        lines.append({"base": base, "finalist": finalist, "seed": seed, "steps": args.steps, **figures})
+        with args.results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(lines[-1]) + "\n")
+        shutil.rmtree(folder)
     rows = rows_of([line for line in lines if line["steps"] == args.steps])
     for row in rows:
         print(json.dumps(row))
