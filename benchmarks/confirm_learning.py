@@ -65,11 +65,11 @@ def base_model(base: str, folder: Path) -> str:
     model = folder / "careless"
     if not (model / "model.safetensors").exists():
         demonstrations = folder / "mistakes.jsonl"
+        out = ["--output_dir", str(model)]
         export = ["env", "export", "awpo/Retail-v0", "--preset", "quickstart", "--split", "train", "--out"]
         steps = (
             [*export, str(demonstrations), "--episodes", "2000", "--seed", "7", "--mistake-rate", "1.0"],
-            ["sft", "--config", str(MISTAKES), "--data", f"[{demonstrations}]", "--model", "base"]
-            + ["--output_dir", str(model)],
+            ["sft", "--config", str(MISTAKES), "--data", f"[{demonstrations}]", "--model", "base", *out],
         )
         for step in steps:
             if code := awpo(step):
