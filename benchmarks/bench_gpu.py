@@ -16,12 +16,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoTokenizer, Qwen3Config, Qwen3ForCausalLM
 
+from awpo_agent.advantages import Advantages, grpo
 from awpo_agent.config import AWPOConfig
 from awpo_agent.engines.hf import TransformersEngine
 from awpo_agent.train import load_policy
@@ -70,6 +72,7 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, Any]:
         gradient_checkpointing=True,
         per_device_train_tokens=16_384,
         per_device_train_batch_size=64,
+        advantage_estimator="grpo",
     )
     lines: list[dict[str, float]] = []
     ends: list[float] = []
@@ -82,7 +85,8 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, Any]:
         forwarded.append(engine.stats.forward_tokens)
 
     make_env = functools.partial(make, config.env, **config.env_kwargs)
-    trainer = AWPOTrainer(model, config, make_env, processing_class=tokenizer, judge=RubricJudge(), callbacks=[note])
+    parts = {"processing_class": tokenizer, "judge": RubricJudge(), "estimator": deal, "callbacks": [note]}
+    trainer = AWPOTrainer(model, config, make_env, **parts)
     engine = trainer.engine
     assert isinstance(engine, TransformersEngine)
     trainer.train()
@@ -104,6 +108,14 @@ def measure(args: argparse.Namespace, folder: str) -> dict[str, Any]:
         "loss": [line["loss"] for line in lines],
         "logprob_gap": [line["logprob_gap"] for line in lines],
     }
+
+
+def deal(outcome_PG: torch.Tensor, *, epsilon: float, **rewards: torch.Tensor) -> Advantages:
+    """Advantages of 1 and -1 in turn: a random model always fails, and no episode would have anything to teach."""
+    got = grpo(outcome_PG, epsilon=epsilon, **rewards)
+    ones_PG = torch.ones_like(outcome_PG)
+    ones_PG[:, 1::2] = -1.0
+    return replace(got, advantages_PG=ones_PG, trains_PG=torch.ones_like(got.trains_PG))
 
 
 def make_model(args: argparse.Namespace) -> tuple[Qwen3ForCausalLM, AutoTokenizer]:

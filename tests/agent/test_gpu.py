@@ -31,7 +31,8 @@ def test_a_model_of_600_million_parameters_trains_in_bfloat16(tmp_path):
 @pytest.mark.heavy
 def test_its_arithmetic_at_a_size_for_a_cpu():
     figures = bench("--hidden", "64", "--layers", "2", "--vocabulary", "3000", "--steps", "2", "--episodes", "8")
-    assert len(figures["loss"]) == 3 and all(map(math.isfinite, figures["loss"]))
+    assert len(figures["loss"]) == 3 and all(map(math.isfinite, figures["loss"])) and all(figures["loss"])
+    assert max(figures["logprob_gap"]) < 0.1  # there is one for each step: each has updated the model
     # What is learnt from was forwarded at least once, less what conversations share.
     rate = figures["episode_tokens_per_second"] * figures["parameters"] / 989e12
     assert 6 * rate < figures["model_flop_utilisation"] < 12 * rate
