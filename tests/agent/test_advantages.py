@@ -456,6 +456,12 @@ def test_all_wrong():
     assert (values(constant), constant.gate_P.tolist(), constant.clip_epsilon) == ([0.0, 0.0, 0.0], [0.0], 0.2)
 
 
+def test_with_all_switches_off_failing_groups_count_as_they_do_for_grpo():
+    for outcome in (0.0, 1.0):
+        got = estimate([[outcome] * 2], [[0.2, 0.8]], switches=ALL_OFF)
+        assert (values(got), got.trains_PG.tolist()) == ([0.0, 0.0], [[True, True]])
+
+
 def test_where_all_fail_the_judge_blames_and_never_praises():
     # Mean 0.5, s_q 0.3; what is above the mean has advantage 0, not a positive one.
     got = estimate([[0.0, 0.0, 0.0]], [[0.2, 0.5, 0.8]], reference=[0.9])

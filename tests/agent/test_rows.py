@@ -43,11 +43,11 @@ def test_range_and_switches_reach_the_estimator():
 
 
 def test_the_score_of_a_group_s_solution_reaches_its_rows():
-    prompts, outcome, judge = ["a", "b", "a", "b"], torch.zeros(4), torch.tensor([0.2, 0.2, 0.6, 0.6])
-    heard, epsilon = estimate_rows(awpo, prompts, outcome, judge, reference_B=torch.tensor([0.9, 0.3, 0.9, 0.3]))
+    prompts, outcome, judge = ["a", "b", "a", "b", "a"], torch.zeros(5), torch.tensor([0.2, 0.2, 0.6, 0.6, 0.6])
+    heard, epsilon = estimate_rows(awpo, prompts, outcome, judge, reference_B=torch.tensor([0.9, 0.3, 0.9, 0.3, 0.9]))
     # The first row failed worse than the third; of the other group's solution the judge thinks little.
-    assert heard[0] < 0 and heard[1:].tolist() == [0.0, 0.0, 0.0] and epsilon == 0.1
-    assert estimate_rows(awpo, prompts, outcome, judge)[0].tolist() == [0.0] * 4
+    assert heard[0] < 0 and heard[1:].tolist() == [0.0] * 4 and epsilon == 0.1
+    assert estimate_rows(awpo, prompts, outcome, judge)[0].tolist() == [0.0] * 5
 
 
 def test_groups_may_be_numbers():
