@@ -202,8 +202,7 @@ class AWPOConfig:
     @property
     def judges_references(self) -> bool:
         """Whether the judge is shown each task's own solution beside the episodes."""
-        is_awpo = self.advantage_estimator == "awpo" and self.judge != "none"
-        return is_awpo and self.awpo_judge_check == "reference" and self.awpo_all_wrong in ("reason", "blame")
+        return self.advantage_estimator == "awpo" and self.judge != "none" and self.switches.checks_judge
 
     def check(self, num_processes: int = 1) -> None:
         """Raise one UsageError that lists every impossible setting and combination.

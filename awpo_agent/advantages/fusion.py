@@ -45,7 +45,7 @@ def awpo(
     is_mix = switches.gate == "std_ratio_mix"
     is_right_P, is_wrong_P = is_right(rewards), is_wrong(rewards)
     skips_P = (is_right_P & (switches.all_right == "skip")) | (is_wrong_P & (switches.all_wrong == "skip"))
-    if switches.judge_check == "reference" and switches.all_wrong in ("reason", "blame"):
+    if switches.checks_judge:
         skips_P = skips_P | (is_wrong_P & ~ranks_reference_first(rewards, reference_P))
     is_deaf_P = (is_right_P & (switches.all_right == "outcome_only")) | (
         is_wrong_P & (switches.all_wrong == "outcome_only")

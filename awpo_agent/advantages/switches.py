@@ -47,6 +47,11 @@ class AWPOSwitches:
     clip: str = "tighten"
     clip_strength: float = 1.0
 
+    @property
+    def checks_judge(self) -> bool:
+        """Whether what the judge thinks of the task's own solution decides anything."""
+        return self.judge_check == "reference" and self.all_wrong in ("reason", "blame")
+
 
 DEFAULTS = AWPOSwitches()
 """The settings of AWPO unless others are named."""
