@@ -76,7 +76,7 @@ $(VENV)/.train: pyproject.toml | $(VENV)/.created
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.created
 	$(PIP) install "$(TORCH)"
-	$(PIP) install -e ".[dev,judge]"
+	$(PIP) install -e ".[dev,openai]"
 	@touch $@ $(VENV)/.train
 
 # vLLM for CPUs beside this project. Its torch is pinned, and needs to be there first; and of what it depends on, four

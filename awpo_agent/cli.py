@@ -26,7 +26,7 @@ _EXTRA_OF_MODULE = {
     "yaml": "train",
     "rich": "train",
     "scipy": "train",
-    "openai": "judge",
+    "openai": "openai",
     "aiohttp": "judge",
     "tenacity": "judge",
     "aiolimiter": "judge",

@@ -104,7 +104,7 @@ def test_a_command_that_parses_itself_gets_its_words_untouched(monkeypatch: pyte
     assert given == [words]
 
 
-@pytest.mark.parametrize(("module", "extra"), [("torch", "train"), ("yaml.nodes", "train"), ("openai", "judge")])
+@pytest.mark.parametrize(("module", "extra"), [("torch", "train"), ("yaml.nodes", "train"), ("aiohttp", "judge")])
 def test_a_missing_extra_is_one_sentence(capsys: pytest.CaptureFixture[str], module: str, extra: str) -> None:
     def run() -> int:
         raise ModuleNotFoundError(f"No module named {module!r}", name=module)

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("torch", "transformers", "accelerate", "vllm", "safetensors", "awpo_agent")
 
-LAZY = ("openai", "tenacity", "mcp", "httpx", "pydantic", "pyarrow")
+LAZY = ("openai", "aiohttp", "tenacity", "mcp", "httpx", "pydantic", "pyarrow")
 
 
 def modules(*packages: str) -> list[str]:
@@ -48,7 +48,7 @@ def test_environments_need_no_model_and_no_network(module: str) -> None:
     assert not uses(module, *HEAVY)
     assert not uses(module, "awpo_tools", "tools"), "suites are loaded by name, so built-in ones have no privilege"
     if not fnmatch(module, "awpo_env/judges/llm*.py"):
-        assert not uses(module, "openai", "tenacity", "requests", "urllib.request")
+        assert not uses(module, "openai", "aiohttp", "tenacity", "requests", "urllib.request")
     if module not in ("awpo_env/mcp_tools.py", "awpo_env/openapi_tools.py"):
         assert not uses(module, "mcp", "httpx", "httpx2")
 

@@ -13,12 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import aiohttp
-import openai
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
 
 from awpo_env.errors import UsageError
 from awpo_env.judges.ledger import Ledger, Request
+from awpo_env.judges.llm_connection import Broken, Connection, Refused
 from awpo_env.judges.pacing import Pace, ServerDown
 from awpo_env.judges.prompts import repair_request
 from awpo_env.judges.replies import InvalidReply
@@ -29,7 +28,7 @@ T = TypeVar("T")
 
 _FORMS = ("json_schema", "tool", "text")
 _TOOL = "give_verdicts"
-_NO_KEY = "none"  # local servers want none, and the client insists on one
+_NO_KEY = "none"  # local servers want none
 _MAY_PASS = (408, 409, 425, 429)  # and every 5xx
 _ABOUT_THE_FORM = (400, 415, 422, 501)  # how servers say that they cannot constrain a reply like this
 _CHARS_PER_TOKEN = 4
@@ -80,15 +79,7 @@ class Endpoint:
         self._key = os.environ.get(settings.api_key_env) or _NO_KEY
         if self._key == _NO_KEY and not (settings.base_url or os.environ.get("OPENAI_BASE_URL")):
             raise UsageError(f"there is no key in {settings.api_key_env}; set it, or name another server by base_url")
-        # aiohttp beneath the client costs a third of what its own transport costs. It takes refused connections for
-        # time-outs, so the client has none, and `_send` keeps the time.
-        self._client = openai.AsyncOpenAI(
-            api_key=self._key,
-            base_url=settings.base_url,
-            max_retries=0,
-            timeout=None,
-            http_client=openai.DefaultAioHttpClient(timeout=None),
-        )
+        self._connection = Connection(settings.base_url, self._key)
         self._pace = Pace(
             settings.requests_per_minute,
             settings.tokens_per_minute,
@@ -136,7 +127,7 @@ class Endpoint:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        await self._connection.close()
 
     async def _try(
         self,
@@ -177,9 +168,9 @@ class Endpoint:
             except _Passing as error:
                 budget.last = str(error)
                 raise
-            except openai.APIStatusError as error:
+            except Refused as error:
                 refusal = self._refusal(error)
-                if self._is_form_known or error.status_code not in _ABOUT_THE_FORM:
+                if self._is_form_known or error.status not in _ABOUT_THE_FORM:
                     raise NoReply(refusal) from None
             else:
                 self._forms, self._is_form_known = (form,), True
@@ -191,13 +182,12 @@ class Endpoint:
 
         Raises:
             _Passing: The server did not answer, or not now.
-            openai.APIStatusError: The server refused for good.
+            Refused: The server refused for good.
         """
         start, result, usage = time.monotonic(), "cancelled", {}
         try:
             async with asyncio.timeout(self._settings.timeout_s):
-                # The plain body: the client's own model of a reply accepts any shape and breaks later.
-                answer = await self._client.post("/chat/completions", body=body, cast_to=str)
+                answer = await self._connection.post(body)
             self._pace.succeeded()
             result = "unreadable"
             text, usage = _read_body(answer)
@@ -207,27 +197,25 @@ class Endpoint:
             result = "timeout"
             self._pace.failed()
             raise _Passing(f"no reply within {self._settings.timeout_s:g} s") from None
-        except (openai.APIConnectionError, aiohttp.ClientError) as error:
+        except Broken as error:
             result = "connection"
             self._pace.failed()
-            root = _root(error)
-            is_refused = isinstance(root, ConnectionRefusedError)
-            raise _Passing(f"the connection failed: {type(root).__name__}", is_counted=not is_refused) from None
-        except openai.APIStatusError as error:
-            result = f"HTTP {error.status_code}"
+            raise _Passing(f"the connection failed: {error}", is_counted=not error.is_refused) from None
+        except Refused as error:
+            result = f"HTTP {error.status}"
             raise self._status_error(error) from None
         finally:
             self._ledger.add(self._account(result, time.monotonic() - start, usage))
 
-    def _status_error(self, error: openai.APIStatusError) -> Exception:
-        is_broken = error.status_code >= 500 and error.status_code not in _ABOUT_THE_FORM
+    def _status_error(self, error: Refused) -> Exception:
+        is_broken = error.status >= 500 and error.status not in _ABOUT_THE_FORM
         if is_broken:
             self._pace.failed()
         else:
             self._pace.succeeded()
-        if not is_broken and error.status_code not in _MAY_PASS:
+        if not is_broken and error.status not in _MAY_PASS:
             return error
-        wait_s = retry_after_s(error.response.headers)
+        wait_s = retry_after_s(error.headers)
         if wait_s > 0:
             self._pace.pause(wait_s)
         return _Passing(self._refusal(error), wait_s)
@@ -261,20 +249,14 @@ class Endpoint:
         cost = (prompt * self._settings.prompt_price + completion * self._settings.completion_price) / 1e6
         return Request(self._settings.model, result, round(latency_s, 6), prompt, completion, cost)
 
-    def _refusal(self, error: openai.APIStatusError) -> str:
-        said = error.body.get("message") if isinstance(error.body, dict) else error.body
+    def _refusal(self, error: Refused) -> str:
         # Cleaned before it is cut: half a key is a secret, too.
-        said = self._clean(" ".join(str(said or "").split()))[:_LONGEST_REASON]
-        return f"HTTP {error.status_code}: {said}" if said else f"HTTP {error.status_code}"
+        said = self._clean(" ".join(error.said.split()))[:_LONGEST_REASON]
+        return f"HTTP {error.status}: {said}" if said else f"HTTP {error.status}"
 
     def _clean(self, text: str) -> str:
         """Take the key out of what a server wrote; some quote it in their errors."""
         return text if self._key == _NO_KEY else text.replace(self._key, "[key]")
-
-
-def _root(error: BaseException) -> BaseException:
-    """Return what an error was first, before every layer gave it another name."""
-    return error if error.__cause__ is None else _root(error.__cause__)
 
 
 def _read_body(body: str) -> tuple[str, dict[str, int]]:

@@ -225,7 +225,7 @@ def test_all_problems_are_named_at_once_and_a_password_is_not_repeated():
     assert "hunter2" not in str(raised.value)
 
 
-@pytest.mark.parametrize("library", ["openai", "aiohttp", "tenacity", "aiolimiter"])
+@pytest.mark.parametrize("library", ["aiohttp", "tenacity", "aiolimiter"])
 def test_without_the_extra_one_sentence_names_it(library):
     program = f"import sys; sys.modules[{library!r}] = None; from awpo_env.judges.llm import LLMJudge"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
