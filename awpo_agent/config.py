@@ -100,7 +100,7 @@ class AWPOConfig:
         awpo_reasoning_unit: Judge points that make an advantage of 1 under ``fixed``.
         awpo_all_right: ``reason``, ``outcome_only`` or ``skip`` for groups whose outcomes are all the best attainable.
         awpo_all_wrong: The same for groups whose outcomes are all the least attainable, or ``blame``: the judge holds
-            back who failed worse than the others, and encourages none.
+            back who fell shorter of the others and of the task's own solution, and encourages none.
         awpo_judge_check: When the judge is heard in these: ``reference``, if it puts the task's own solution, which is
             then judged too, above every episode of the group; or ``none``, always.
         awpo_difficulty: ``interval``, ``smooth`` or ``none``.

@@ -259,6 +259,10 @@ class Policies:
         self.parameters = [self.tables, self.styles]
         self._is_style = torch.tensor([action in _STYLES for action in ACTIONS])
 
+    def take_styles(self, other: Policies) -> None:
+        """Have the habits of other policies."""
+        self.styles.data.copy_(other.styles.data)
+
     def logprobs(self, rows_N: torch.Tensor, allowed_NA: torch.Tensor) -> torch.Tensor:
         """Return the log-probability of every action; -inf where it is not allowed."""
         logits_NA = self._logits().flatten(0, 1)[rows_N]

@@ -39,7 +39,7 @@ FINALISTS: Mapping[str, tuple[str, ...]] = {
     "grpo": ("--advantage_estimator", "grpo"),
     "awpo": ("--advantage_estimator", "awpo"),
     "mixed": ("--advantage_estimator", "mixed"),
-    "awpo, reasoning_scale fixed": ("--advantage_estimator", "awpo", "--awpo_reasoning_scale", "fixed"),
+    "awpo, reasoning_scale group_std": ("--advantage_estimator", "awpo", "--awpo_reasoning_scale", "group_std"),
     "awpo, all_wrong skip": ("--advantage_estimator", "awpo", "--awpo_all_wrong", "skip"),
 }
 BASES = ("shipped", "careless")

@@ -16,12 +16,17 @@ from awpo_agent.losses import clipped_surrogate
 from candidate_policy import ACTIONS, MAX_CHOICES, Played, Player, Policies  # isort: skip  (this folder is on the path)
 
 NUM_PROMPTS, NUM_GENERATIONS, NUM_PASSES, EPSILON = 8, 8, 2, 0.2
-NUM_TASKS, NUM_TRIES, EVALUATE_EVERY = 20, 6, 3
+NUM_TASKS, NUM_TRIES, EVALUATE_EVERY = 60, 2, 3
 NUM_WORDS = 60.0
 BLAME = 0.35  # about the mean of what AWPO's rule of that name makes of a group: -min(0, z) of a normal z has mean 0.4
 
 FIRST_TASK = {"table": 0, "tuning": 1000}
 """Tasks of the two uses start here, in both splits, so that rates are tuned on none of the tasks of the table."""
+
+
+ELSEWHERE = {"meetings easy": ("awpo/Meetings-v0", "easy"), "filesystem easy": ("awpo/Filesystem-v0", "easy")}
+"""Environments that nothing is trained on, of the table across suites: what carries over are habits, the shared weights
+of styles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +75,7 @@ _SWITCHED = {
         "gate": ("std_ratio_reason", "hard", "none"),
         "coefficient": (0.25, 1.0),
         "reasoning_floor": (0.0, 0.1),
-        "reasoning_scale": ("fixed",),
+        "reasoning_scale": ("group_std",),
         "difficulty": ("smooth", "none"),
         "clip": ("fixed", "widen"),
     }.items()
@@ -156,12 +161,14 @@ def learn(
         )
         if step % EVALUATE_EVERY == 0:
             curves.append(_held_out(player, policies, seeds, first, step))
+    elsewhere = _elsewhere(policies, world, seeds, first) if use == "table" else {}
     means = {name: np.mean([line[name] for line in lines], axis=0) for name in lines[0]}
     means["judge_last"] = np.mean([line["judge"] for line in lines[-5:]], axis=0)
     return [
         {
             "seed": seed,
             "solved": [int(solved_S[number]) for solved_S in curves],
+            "elsewhere": {name: [int(solved_S[number]) for solved_S in pair] for name, pair in elsewhere.items()},
             **{name: round(float(mean_S[number]), 4) for name, mean_S in means.items()},
         }
         for number, seed in enumerate(seeds)
@@ -182,6 +189,18 @@ def _held_out(player: Player, policies: Policies, seeds: Sequence[int], first: i
     luck_SBL = _Seeds(first, 1, step, seeds=seeds).uniform(len(task_ids), MAX_CHOICES)
     played = player.play(task_ids * len(seeds), policies.logits(), luck_SBL)
     return played.success_B.reshape(len(seeds), -1).sum(axis=1)
+
+
+def _elsewhere(policies: Policies, world: Setting, seeds: Sequence[int], first: int) -> dict[str, list[np.ndarray]]:
+    """What each seed's policy solves of other suites: before training, and with the habits it has now."""
+    solved = {}
+    for name, where in ELSEWHERE.items():
+        player = _player(*where)
+        others = Policies(len(seeds), player.num_rows, world.right_logit)
+        solved[name] = [_held_out(player, others, seeds, first, 0)]
+        others.take_styles(policies)
+        solved[name].append(_held_out(player, others, seeds, first, 0))
+    return solved
 
 
 def _references(player: Player, tasks: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:

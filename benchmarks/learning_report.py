@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from bench_env import describe_machine  # isort: skip  (this folder is on the path of a script)
-from learning import EVALUATE_EVERY, NUM_GENERATIONS, NUM_PROMPTS, NUM_TASKS, NUM_TRIES, SETTINGS  # isort: skip
+from learning import ELSEWHERE, EVALUATE_EVERY, NUM_GENERATIONS, NUM_PROMPTS, NUM_TASKS, NUM_TRIES, SETTINGS  # isort: skip
 
 BASELINE, GAIN_SHARE = "grpo", 0.8
 EPISODES_AN_EVALUATION = EVALUATE_EVERY * NUM_PROMPTS * NUM_GENERATIONS
@@ -94,6 +94,10 @@ def row_of(curves: Curves, variant: str, setting: str, runs: Sequence[Mapping[st
         "judge_alone": float(np.mean([run["judge_alone"] for run in table_runs])),
         "judge_last": float(np.mean([run["judge_last"] for run in table_runs])),
     }
+    for name in ELSEWHERE:
+        solved = np.array([run["elsewhere"][name] for run in table_runs]) / (NUM_TASKS * NUM_TRIES)
+        row[f"{name}, before"], row[name] = (float(share) for share in solved.mean(axis=0))
+        row[f"{name}, interval"] = interval(mean_of, solved[:, 1])
     if ("awpo", setting) in curves and variant != "awpo":
         awpo_final = curves["awpo", setting][:, -1]
         row["awpo_less_final"] = float((awpo_final - final).mean())

@@ -34,19 +34,24 @@ def awpo(
     """AWPO: ``A = D * ((1 - w) A_outcome + w A_reasoning)`` with gate w, difficulty weight D and an adaptive clip.
 
     `A_reasoning` is that of the mix ``weight o + lambda q`` under the gate ``std_ratio_mix``, else that of the judge's
-    scores alone. In a group where all fail it is heard only if it passes the check, and then it only blames: the
-    advantage is ``min(0, A)``. See `Estimator` for the arguments; reads all switches.
+    scores alone. In a group where all fail it is heard only if it passes the check, and then it only blames, for how an
+    episode falls short of the others and of the task's own solution, which counts as one of them: the advantage is
+    ``min(0, A)``. See `Estimator` for the arguments; reads all switches.
 
     Source: arXiv 2512.19126 for the three parts and their purpose (``paper``); their equations are ``reconstructed``,
     saturation rules, the check, scale and floor are ``ours``.
     """
     rewards = read_rewards(outcome_PG, outcome_range_P2, outcome_valid_PG, reasoning_PG, reasoning_valid_PG)
-    signal = read_signal(rewards, switches)
     is_mix = switches.gate == "std_ratio_mix"
     is_right_P, is_wrong_P = is_right(rewards), is_wrong(rewards)
     skips_P = (is_right_P & (switches.all_right == "skip")) | (is_wrong_P & (switches.all_wrong == "skip"))
+    joining_P = torch.full_like(rewards.reasoning_PG[:, 0], torch.nan)
     if switches.checks_judge:
-        skips_P = skips_P | (is_wrong_P & ~ranks_reference_first(rewards, reference_P))
+        passes_P = ranks_reference_first(rewards, reference_P)
+        skips_P = skips_P | (is_wrong_P & ~passes_P)
+        if switches.all_wrong == "blame" and reference_P is not None:
+            joining_P = torch.where(is_wrong_P & passes_P, reference_P.to(joining_P), joining_P)
+    signal = read_signal(rewards, joining_P, switches)
     is_deaf_P = (is_right_P & (switches.all_right == "outcome_only")) | (
         is_wrong_P & (switches.all_wrong == "outcome_only")
     )

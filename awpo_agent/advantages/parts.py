@@ -19,6 +19,9 @@ from awpo_agent.advantages.switches import AWPOSwitches
 class Signal:
     """Deviations and spreads of one batch; a spread is exactly 0 where rewards are equal up to tolerance.
 
+    In a group that is blamed for how it falls short of the task's own solution, that solution's score counts in mu_q,
+    s_q and s_m as one more member's.
+
     Attributes:
         outcome_deviation_PG: ``weight (o - mu_o)``, o on [0, 1].
         reasoning_deviation_PG: ``q - mu_q``; 0 in a group whose spread is below the floor, and for who has no score.
@@ -36,19 +39,31 @@ class Signal:
     coefficient: float
 
 
-def read_signal(rewards: GroupRewards, switches: AWPOSwitches) -> Signal:
-    """Return what the parts look at. Reads `outcome_weight`, `coefficient` and `reasoning_floor`."""
+def read_signal(rewards: GroupRewards, joining_P: torch.Tensor, switches: AWPOSwitches) -> Signal:
+    """Return what the parts look at.
+
+    Args:
+        rewards: Of the groups.
+        joining_P: Score of the task's own solution where it counts as a member of its group, else NaN.
+        switches: Reads `outcome_weight`, `coefficient` and `reasoning_floor`.
+    """
     outcome_deviation_PG = switches.outcome_weight * deviation(rewards.unit_PG, rewards.valid_PG)
-    reasoning_spread_P = spread(rewards.reasoning_PG, rewards.votes_PG)
+    joins_P1 = ~joining_P.isnan()[:, None]
+    scores_PM = torch.cat([rewards.reasoning_PG, joining_P.nan_to_num(0.0)[:, None]], dim=1)
+    votes_PM = torch.cat([rewards.votes_PG, joins_P1], dim=1)
+    reasoning_spread_P = spread(scores_PM, votes_PM)
     is_heard_P = reasoning_spread_P >= switches.reasoning_floor
-    reasoning_deviation_PG = is_heard_P[:, None] * deviation(rewards.reasoning_PG, rewards.votes_PG)
+    reasoning_deviation_PG = is_heard_P[:, None] * deviation(scores_PM, votes_PM)[:, :-1]
     mixed_deviation_PG = outcome_deviation_PG + switches.coefficient * reasoning_deviation_PG
+    mixed_spread_P = spread(mixed_deviation_PG, rewards.valid_PG)
+    reasoning_spread_P = is_heard_P * reasoning_spread_P
     return Signal(
         outcome_deviation_PG=outcome_deviation_PG,
         reasoning_deviation_PG=reasoning_deviation_PG,
         outcome_spread_P=spread(outcome_deviation_PG, rewards.valid_PG),
-        reasoning_spread_P=is_heard_P * reasoning_spread_P,
-        mixed_spread_P=spread(mixed_deviation_PG, rewards.valid_PG),
+        reasoning_spread_P=reasoning_spread_P,
+        # The solution joins only where all outcomes are equal, so the mix is the judge's part alone.
+        mixed_spread_P=torch.where(joins_P1[:, 0], switches.coefficient * reasoning_spread_P, mixed_spread_P),
         coefficient=switches.coefficient,
     )
 
@@ -102,13 +117,14 @@ def _group_std(signal: Signal, switches: AWPOSwitches) -> tuple[torch.Tensor, to
 
 
 def _fixed(signal: Signal, switches: AWPOSwitches) -> tuple[torch.Tensor, torch.Tensor]:
-    """``u`` and ``sqrt(s_o^2 + (lambda u)^2) + 1e-4``, as if every group's judge spread by the unit u. Tag: ours.
+    """``u`` and ``sqrt(s_o^2 + (lambda u)^2) + 1e-4``, as if every judge that speaks spread by the unit u. Tag: ours.
 
-    Where all outcomes are equal both make ``(q - mu_q) / u`` of it, so the push grows with the disagreement.
+    Where all outcomes are equal both make ``(q - mu_q) / u`` of it, so the push grows with the disagreement. Where the
+    judge does not speak the mix is the outcome alone, and so is its scale.
     """
-    loud = switches.coefficient * switches.reasoning_unit
     unit_P = torch.full_like(signal.outcome_spread_P, switches.reasoning_unit)
-    return unit_P, (signal.outcome_spread_P.square() + loud**2).sqrt() + STD_EPSILON
+    loud_P = torch.where(signal.reasoning_spread_P > 0, switches.coefficient * unit_P, 0.0)
+    return unit_P, (signal.outcome_spread_P.square() + loud_P.square()).sqrt() + STD_EPSILON
 
 
 SCALES: Mapping[str, Callable[[Signal, AWPOSwitches], tuple[torch.Tensor, torch.Tensor]]] = {

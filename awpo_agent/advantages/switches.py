@@ -20,7 +20,8 @@ class AWPOSwitches:
         all_right: What a group does whose outcomes are all the best attainable: ``reason`` (the gate decides),
             ``outcome_only`` (the judge is not heard) or ``skip`` (the group is left out of the loss).
         all_wrong: The same for a group whose outcomes are all the least attainable, or ``blame``: as ``reason``, but no
-            advantage is above 0. Who failed worse than the others is held back; nobody is encouraged to fail better.
+            advantage is above 0, and with the check below the task's own solution counts as one of the group. Who fell
+            shorter than the others is held back most; nobody is encouraged to fail better.
         judge_check: When the judge is heard in a group whose outcomes are all the least attainable: ``reference``, if
             it puts the task's own solution above all of the group (else the group is skipped), or ``none``, always.
         difficulty: ``interval``, ``smooth`` or ``none`` (see `parts.DIFFICULTIES`).
@@ -35,7 +36,7 @@ class AWPOSwitches:
     coefficient: float = 0.5
     outcome_weight: float = 1.0
     reasoning_floor: float = 0.02
-    reasoning_scale: str = "group_std"
+    reasoning_scale: str = "fixed"
     reasoning_unit: float = 0.25
     all_right: str = "skip"
     all_wrong: str = "blame"

@@ -143,8 +143,8 @@ class _Session:
         self._endpoint = Endpoint(settings, self.ledger)
         self._asked: dict[str, asyncio.Task[dict[str, Verdict]]] = {}
         self._identity = _identity(settings, rubric)
-        # Prompts are written when their turn comes: the first request does not wait for the last prompt. Some turns come
-        # early, so that a place at the server that becomes free does not wait for a prompt, either.
+        # Prompts are written when their turn comes: the first request does not wait for the last prompt. Some turns
+        # come early, so that a place at the server that becomes free does not wait for a prompt, either.
         self._turns = asyncio.Semaphore(settings.concurrency + math.ceil(settings.concurrency / 2))
         self.background = BackgroundLoop(at_end=self._endpoint.close)
 

@@ -27,7 +27,8 @@ from awpo_agent.advantages import (
 )
 
 E = 1e-4  # what the estimators add to every standard deviation
-HEARS = AWPOSwitches(all_right="reason", all_wrong="reason", judge_check="none")
+GROUP_STD = AWPOSwitches(reasoning_scale="group_std")  # the scale that is easiest to work out by hand
+HEARS = replace(GROUP_STD, all_right="reason", all_wrong="reason", judge_check="none")
 PLAIN = replace(HEARS, difficulty="none", clip="fixed")
 MISSING = None
 
@@ -36,6 +37,8 @@ def estimate(outcomes, judge=None, *, low=0.0, high=1.0, estimator=awpo, epsilon
     """Run an estimator on lists of groups; None marks a broken environment or a missing score."""
     if reference is not None:
         arguments["reference_P"] = torch.tensor([math.nan if x is None else x for x in reference], dtype=torch.float64)
+    if estimator is awpo:
+        arguments.setdefault("switches", GROUP_STD)
     judge = judge if judge is not None else [[MISSING] * len(group) for group in outcomes]
     ranges = torch.tensor([[low, high]], dtype=torch.float64).repeat(len(outcomes), 1)
     tensors = []
@@ -297,7 +300,7 @@ def test_all_switches_off_is_grpo_bit_for_bit(dtype):
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
 @pytest.mark.parametrize("gate", sorted(GATES))
 def test_what_is_invalid_is_never_read(name, gate):
-    arguments = {} if name == "grpo" else {"switches": AWPOSwitches(gate=gate)}
+    arguments = {} if name == "grpo" else {"switches": replace(GROUP_STD, gate=gate)}
     generator = torch.Generator().manual_seed(0)
     for _ in range(20):
         outcome, judge = torch.rand(2, 4, 5, generator=generator, dtype=torch.float64)
@@ -325,7 +328,7 @@ def test_what_is_invalid_is_never_read(name, gate):
 
 @pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, 5.0])
 def test_the_clip_never_widens_with_reliance(strength):
-    switches = AWPOSwitches(clip_strength=strength)
+    switches = replace(GROUP_STD, clip_strength=strength)
     radii = [CLIPS["tighten"](0.2, reliance / 100, switches) for reliance in range(101)]
     assert radii[0] == 0.2
     assert all(0 < later <= earlier for earlier, later in itertools.pairwise(radii))
@@ -395,9 +398,9 @@ def test_without_the_outcome_s_weight_the_judge_alone_speaks():
     assert values(got, 0) == close(-0.1 / s_q, 0.1 / s_q)
     assert (values(got, 1), got.gate_P.tolist()) == ([0.0, 0.0], [1.0, 0.0])
     # Which groups are solved, and how hard they are, is still told by the outcomes.
-    skipped = estimate([[1.0, 1.0]], [[0.4, 0.8]], switches=AWPOSwitches(outcome_weight=0.0))
+    skipped = estimate([[1.0, 1.0]], [[0.4, 0.8]], switches=replace(GROUP_STD, outcome_weight=0.0))
     assert not skipped.trains_PG.any()
-    assert estimate([[1.0, 0.0]], switches=AWPOSwitches(outcome_weight=0.0)).difficulty_P.tolist() == [1.5]
+    assert estimate([[1.0, 0.0]], switches=replace(GROUP_STD, outcome_weight=0.0)).difficulty_P.tolist() == [1.5]
 
 
 @pytest.mark.parametrize("gate", ["std_ratio_mix", "std_ratio_reason", "hard"])
@@ -437,11 +440,11 @@ def test_all_right():
     skipped = estimate(outcomes, [[0.2, 0.5, 0.8]])
     assert values(skipped) == [0.0, 0.0, 0.0] and not skipped.trains_PG.any()
     assert (skipped.gate_P.tolist(), skipped.clip_epsilon) == ([0.0], 0.2)
-    heard = estimate(outcomes, [[0.2, 0.5, 0.8]], switches=AWPOSwitches(all_right="reason"))
+    heard = estimate(outcomes, [[0.2, 0.5, 0.8]], switches=replace(GROUP_STD, all_right="reason"))
     # lambda (q - mu) / (lambda s_q + e), of weight 1: the group is not of medium difficulty.
     assert values(heard) == close(-0.15 / (0.15 + E), 0.0, 0.15 / (0.15 + E))
     assert (heard.gate_P.tolist(), heard.difficulty_P.tolist(), heard.clip_epsilon) == ([1.0], [1.0], 0.1)
-    constant = estimate(outcomes, [[0.5, 0.5, 0.5]], switches=AWPOSwitches(all_right="reason"))
+    constant = estimate(outcomes, [[0.5, 0.5, 0.5]], switches=replace(GROUP_STD, all_right="reason"))
     assert (values(constant), constant.gate_P.tolist(), constant.clip_epsilon) == ([0.0, 0.0, 0.0], [0.0], 0.2)
 
 
@@ -450,7 +453,7 @@ def test_all_wrong():
     heard = estimate(outcomes, [[0.2, 0.5, 0.8]], switches=HEARS)
     assert values(heard) == close(-0.15 / (0.15 + E), 0.0, 0.15 / (0.15 + E))
     assert (heard.gate_P.tolist(), heard.difficulty_P.tolist(), heard.clip_epsilon) == ([1.0], [1.0], 0.1)
-    skipped = estimate(outcomes, [[0.2, 0.5, 0.8]], reference=[1.0], switches=AWPOSwitches(all_wrong="skip"))
+    skipped = estimate(outcomes, [[0.2, 0.5, 0.8]], reference=[1.0], switches=replace(GROUP_STD, all_wrong="skip"))
     assert values(skipped) == [0.0, 0.0, 0.0] and not skipped.trains_PG.any()
     constant = estimate(outcomes, [[0.5, 0.5, 0.5]], switches=HEARS)
     assert (values(constant), constant.gate_P.tolist(), constant.clip_epsilon) == ([0.0, 0.0, 0.0], [0.0], 0.2)
@@ -463,9 +466,10 @@ def test_with_all_switches_off_failing_groups_count_as_they_do_for_grpo():
 
 
 def test_where_all_fail_the_judge_blames_and_never_praises():
-    # Mean 0.5, s_q 0.3; what is above the mean has advantage 0, not a positive one.
+    # With the solution's 0.9 the mean is 0.6 and s_q^2 = (0.16 + 0.01 + 0.04 + 0.09) / 3 = 0.1; what is above the mean
+    # has advantage 0, not a positive one.
     got = estimate([[0.0, 0.0, 0.0]], [[0.2, 0.5, 0.8]], reference=[0.9])
-    assert values(got) == close(-0.15 / (0.15 + E), 0.0, 0.0)
+    assert values(got) == close(-0.2 / (0.5 * math.sqrt(0.1) + E), -0.05 / (0.5 * math.sqrt(0.1) + E), 0.0)
     assert (got.gate_P.tolist(), got.trains_PG.tolist(), got.clip_epsilon) == ([1.0], [[True] * 3], 0.1)
     assert torch.equal(got.reasoning_part_PG, got.advantages_PG)
     # Other groups are praised as ever: here the middle one, whose outcomes are equal but not the least attainable.
@@ -474,14 +478,36 @@ def test_where_all_fail_the_judge_blames_and_never_praises():
     assert values(groups, 1) == close(-1.5 * 0.15 / (0.15 + E), 0.0, 1.5 * 0.15 / (0.15 + E))
     assert values(groups, 2)[0] > 0
     # Success is never blamed for the judge's sake.
-    solved = estimate([[1.0] * 3], [[0.2, 0.5, 0.8]], switches=replace(AWPOSwitches(), all_right="reason"))
+    solved = estimate([[1.0] * 3], [[0.2, 0.5, 0.8]], switches=replace(GROUP_STD, all_right="reason"))
     assert values(solved)[2] > 0
+
+
+def test_equal_failures_are_blamed_for_what_the_solution_does_better():
+    # With the solution's 0.8 the mean is 0.5 and s_q^2 = (3 * 0.01 + 0.09) / 3 = 0.2^2, whatever the gate.
+    for gate in ("std_ratio_mix", "std_ratio_reason", "hard"):
+        switches = replace(GROUP_STD, gate=gate, coefficient=1.0)
+        got = estimate([[0.0] * 3], [[0.4] * 3], reference=[0.8], switches=switches)
+        assert values(got) == close(*[-0.1 / (0.2 + E)] * 3)
+        assert (got.gate_P.tolist(), got.clip_epsilon) == ([1.0], 0.1)
+    fixed = estimate([[0.0] * 3], [[0.4] * 3], reference=[0.8], switches=AWPOSwitches(reasoning_scale="fixed"))
+    assert values(fixed) == close(*[-0.5 * 0.1 / (0.5 * 0.25 + E)] * 3)
+    # A member without a score is not blamed, and a spread of 0.2 is too little where 0.3 is asked for.
+    some = estimate([[0.0] * 3], [[0.4, 0.4, MISSING]], reference=[0.7])
+    assert values(some) == close(*[-0.05 / (0.5 * math.sqrt(0.03) + E)] * 2, 0.0)
+    floored = estimate([[0.0] * 3], [[0.4] * 3], reference=[0.8], switches=replace(GROUP_STD, reasoning_floor=0.3))
+    assert (values(floored), floored.gate_P.tolist(), floored.clip_epsilon) == ([0.0] * 3, [0.0], 0.2)
+    # As good as the solution is good enough; and nothing is compared with a solution that is not asked for.
+    same = estimate([[0.0] * 3], [[0.4] * 3], reference=[0.4])
+    assert (values(same), same.clip_epsilon) == ([0.0] * 3, 0.2)
+    unasked = estimate([[0.0] * 3], [[0.4] * 3], reference=[0.8], switches=replace(GROUP_STD, judge_check="none"))
+    praised = estimate([[0.0] * 3], [[0.4] * 3], reference=[0.8], switches=replace(GROUP_STD, all_wrong="reason"))
+    assert values(unasked) == values(praised) == [0.0] * 3
 
 
 @pytest.mark.parametrize("rule", ["reason", "blame"])
 @pytest.mark.parametrize(("reference", "is_heard"), [(0.9, True), (0.8, True), (0.79, False), (None, False)])
 def test_a_judge_is_heard_where_all_fail_if_it_ranks_the_reference_first(rule, reference, is_heard):
-    switches = AWPOSwitches(all_wrong=rule)
+    switches = replace(GROUP_STD, all_wrong=rule)
     outcomes, judge = [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 1.0, 1.0]], [[0.2, 0.5, 0.8]] * 3
     got = estimate(outcomes, judge, reference=[reference] * 3, switches=switches)
     assert (got.trains_PG[0].all().item(), got.gate_P[0].item() > 0, values(got)[0] < 0) == (is_heard,) * 3
@@ -492,7 +518,7 @@ def test_a_judge_is_heard_where_all_fail_if_it_ranks_the_reference_first(rule, r
 
 
 def test_without_references_or_scores_a_failing_group_is_left_out():
-    skips = estimate([[0.0, 0.0], [1.0, 0.0]], [[0.2, 0.8]] * 2, switches=AWPOSwitches(all_wrong="skip"))
+    skips = estimate([[0.0, 0.0], [1.0, 0.0]], [[0.2, 0.8]] * 2, switches=replace(GROUP_STD, all_wrong="skip"))
     for judge, reference in ((0.8, None), (0.8, [None, None]), (0.8, [0.5, 0.5])):
         got = estimate([[0.0, 0.0], [1.0, 0.0]], [[0.2, judge]] * 2, reference=reference)
         assert torch.equal(got.advantages_PG, skips.advantages_PG)
@@ -537,10 +563,11 @@ def test_all_equal_in_the_middle():
     assert (got.gate_P.tolist(), got.difficulty_P.tolist()) == ([1.0], [1.5])
 
 
-def test_a_constant_judge_is_grpo_times_difficulty():
+@pytest.mark.parametrize("scale", sorted(SCALES))
+def test_a_constant_judge_is_grpo_times_difficulty(scale):
     for outcomes in ([1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0, 1.0, 0.0]):
         want = estimate([outcomes], estimator=grpo).advantages_PG
-        got = estimate([outcomes], [[0.7] * len(outcomes)])
+        got = estimate([outcomes], [[0.7] * len(outcomes)], switches=AWPOSwitches(reasoning_scale=scale))
         assert torch.allclose(got.advantages_PG, got.difficulty_P * want, rtol=0, atol=1e-12)
         assert got.gate_P.tolist() == close(0.5)
         assert got.clip_epsilon == 0.2
@@ -590,12 +617,13 @@ def test_a_missing_score_leaves_the_outcome_to_speak(gate):
     assert values(saturated) == close(0.3 / s_q, -0.3 / s_q, 0.0)
 
 
+@pytest.mark.parametrize("scale", sorted(SCALES))
 @pytest.mark.parametrize("gate", sorted(GATES))
-def test_without_any_score_all_is_grpo(gate):
+def test_without_any_score_all_is_grpo(gate, scale):
     outcomes = [[1.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]]
     want = estimate(outcomes, estimator=grpo)
     for judge in (None, [[0.9, MISSING, MISSING, MISSING]] * 2):  # a single score has no spread
-        got = estimate(outcomes, judge, switches=replace(PLAIN, gate=gate))
+        got = estimate(outcomes, judge, switches=replace(PLAIN, gate=gate, reasoning_scale=scale))
         assert torch.allclose(got.advantages_PG, want.advantages_PG, rtol=0, atol=1e-12)
         assert got.clip_epsilon == 0.2
 
@@ -625,7 +653,7 @@ RANGES = {(0.0, 1.0): 1.5, (0.0, 0.75): 1.0, (-3.0, 0.9): 1.0, (0.5, 3.0): 1.0, 
 
 
 def test_a_smooth_difficulty_by_hand():
-    switches = AWPOSwitches(difficulty="smooth", difficulty_boost=1.5)
+    switches = replace(GROUP_STD, difficulty="smooth", difficulty_boost=1.5)
     for mean, weight in ((0.0, 1.0), (0.25, 1.375), (0.5, 1.5), (0.75, 1.375), (1.0, 1.0)):
         assert estimate([[mean, mean]], switches=switches).difficulty_P.tolist() == close(weight)
     less = replace(switches, difficulty_boost=0.5)
@@ -633,7 +661,7 @@ def test_a_smooth_difficulty_by_hand():
 
 
 def test_the_band_of_medium_difficulty_can_be_moved():
-    switches = AWPOSwitches(difficulty_low=0.05, difficulty_high=0.4, difficulty_boost=2.0)
+    switches = replace(GROUP_STD, difficulty_low=0.05, difficulty_high=0.4, difficulty_boost=2.0)
     means = {mean: estimate([[mean, mean]], switches=switches).difficulty_P.item() for mean in (0.0, 0.1, 0.4, 0.5)}
     assert means == {0.0: 1.0, 0.1: 2.0, 0.4: 2.0, 0.5: 1.0}
 
