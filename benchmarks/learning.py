@@ -25,8 +25,8 @@ FIRST_TASK = {"table": 0, "tuning": 1000}
 
 
 ELSEWHERE = {"meetings easy": ("awpo/Meetings-v0", "easy"), "filesystem easy": ("awpo/Filesystem-v0", "easy")}
-"""Environments that nothing is trained on, of the table across suites: what carries over are habits, the shared weights
-of styles."""
+"""Environments that nothing is trained on, of the table across suites, made in the setting `sparse`: what carries over
+are habits, the shared weights of styles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ def learn(
         )
         if step % EVALUATE_EVERY == 0:
             curves.append(_held_out(player, policies, seeds, first, step))
-    elsewhere = _elsewhere(policies, world, seeds, first) if use == "table" else {}
+    elsewhere = _elsewhere(policies, world, seeds, first) if use == "table" and setting == "sparse" else {}
     means = {name: np.mean([line[name] for line in lines], axis=0) for name in lines[0]}
     means["judge_last"] = np.mean([line["judge"] for line in lines[-5:]], axis=0)
     return [

@@ -94,7 +94,7 @@ def row_of(curves: Curves, variant: str, setting: str, runs: Sequence[Mapping[st
         "judge_alone": float(np.mean([run["judge_alone"] for run in table_runs])),
         "judge_last": float(np.mean([run["judge_last"] for run in table_runs])),
     }
-    for name in ELSEWHERE:
+    for name in ELSEWHERE if setting == "sparse" else ():
         solved = np.array([run["elsewhere"][name] for run in table_runs]) / (NUM_TASKS * NUM_TRIES)
         row[f"{name}, before"], row[name] = (float(share) for share in solved.mean(axis=0))
         row[f"{name}, interval"] = interval(mean_of, solved[:, 1])
