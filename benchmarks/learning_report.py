@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 from scipy import stats
@@ -156,17 +157,23 @@ def _shown(row: Mapping[str, object]) -> str:
     return shown
 
 
+def open_pyplot() -> ModuleType:
+    """Return matplotlib's plotting, set to write SVG; equal figures become equal bytes."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "awpo"
+    from matplotlib import pyplot
+
+    return pyplot
+
+
 DRAWN = ("grpo", "grpo, failures blamed alike", "mixed", "gdpo", "papo", "awpo")
 
 
 def draw(curves: Curves, file: Path) -> None:
     """Draw held-out success against episodes, a panel a setting, bands of 95 % over seeds."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "awpo"  # equal figures, equal bytes
-    from matplotlib import pyplot
-
+    pyplot = open_pyplot()
     settings = [name for name in SETTINGS if (BASELINE, name) in curves]
     figure, axes = pyplot.subplots(1, len(settings), figsize=(2.6 * len(settings), 2.6), sharey=True, squeeze=False)
     for axis, setting in zip(axes[0], settings, strict=True):
