@@ -98,6 +98,8 @@ def confirm(base: str, finalist: str, seed: int, num_tasks: int, folder: Path) -
     config, _ = parse_config(AWPOConfig, [*flags, "--output_dir", str(folder)], "confirm", "the finalists")
     checkpoint = run(config)
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    if len(lines) < BASES[base]:
+        raise SystemExit(f"{folder}: stopped after {len(lines)} of {BASES[base]} batches; run this again to go on")
     figures = {name: [round(line[name], 4) for line in lines if name in line] for name in STEP_METRICS}
     return {"held_out": held_out(str(checkpoint), config, num_tasks), **figures}
 
