@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from awpo_agent.advantages import (
-    ALL_RIGHT_RULES,
-    ALL_WRONG_RULES,
-    CLIPS,
-    DIFFICULTIES,
-    ESTIMATORS,
-    GATES,
-    HEARS_JUDGE,
-    JUDGE_CHECKS,
-    SCALES,
-    AWPOSwitches,
-    Stage,
-)
+from awpo_agent.advantages import CHOICES, ESTIMATORS, HEARS_JUDGE, NOT_NEGATIVE, POSITIVE, AWPOSwitches, Stage
 from awpo_agent.engines.factory import engine_problems
 from awpo_agent.importance import IMPORTANCE_MODES
 from awpo_env.errors import UsageError, did_you_mean
@@ -101,8 +89,8 @@ class AWPOConfig:
         awpo_all_right: ``reason``, ``outcome_only`` or ``skip`` for groups whose outcomes are all the best attainable.
         awpo_all_wrong: The same for groups whose outcomes are all the least attainable, or ``blame``: the judge holds
             back who fell shorter of the others and of the task's own solution, and encourages none.
-        awpo_judge_check: When the judge is heard in these: ``reference``, if it puts the task's own solution, which is
-            then judged too, above every episode of the group; or ``none``, always.
+        awpo_judge_check: When the judge is heard in these: ``reference``, if it puts no episode of the group above the
+            task's own solution, which is then judged too; or ``none``, always.
         awpo_difficulty: ``interval``, ``smooth`` or ``none``.
         awpo_difficulty_low: Lower end of medium difficulty, a mean outcome on [0, 1].
         awpo_difficulty_high: Upper end of medium difficulty.
@@ -111,7 +99,8 @@ class AWPOConfig:
         awpo_clip_strength: How far the clip radius follows the reliance on reasoning.
         awpo_stages: Stages of reward integration, in order: each begins at ``from_step``, or once ``metric`` is
             ``at_least`` or ``at_most`` so much, and sets ``outcome_weight``, ``coefficient`` or ``gate`` from then on.
-        awpo_probe_steps: Gradient noise and the angle between outcome and judge every so many steps; 0 is never.
+        awpo_probe_steps: Gradient noise and the angle between outcome and judge every so many steps, of the groups of
+            the first process, which takes two of them; 0 is never.
         judge: ``rubric`` (deterministic, offline), ``none``, or the YAML file of a judge model (docs/judges.md).
         judge_failure: An episode without a judge score trains on its outcome alone (``outcome_only``), not at all
             (``mask``), or ends the run (``raise``).
@@ -202,7 +191,9 @@ class AWPOConfig:
     @property
     def judges_references(self) -> bool:
         """Whether the judge is shown each task's own solution beside the episodes."""
-        return self.advantage_estimator == "awpo" and self.judge != "none" and self.switches.checks_judge
+        gates = {self.awpo_gate, *(stage.gate for stage in self.awpo_stages if stage.gate is not None)}
+        hears = self.advantage_estimator == "awpo" and self.judge != "none"
+        return hears and any(replace(self.switches, gate=gate).checks_judge for gate in gates)
 
     def check(self, num_processes: int = 1) -> None:
         """Raise one UsageError that lists every impossible setting and combination.
@@ -224,19 +215,17 @@ class AWPOConfig:
         at_least_one = ("generation_batch_size", "max_length", "max_turn_length", "max_steps", "logging_steps")
         at_least_one += ("per_device_train_batch_size", "num_iterations", "steps_per_generation", "save_total_limit")
         at_least_one += ("tool_concurrency",)
-        positive = ("temperature", "learning_rate", "max_grad_norm", "epsilon", "awpo_difficulty_boost")
-        positive += ("awpo_reasoning_unit", "lora_alpha", "importance_sampling_clip_max")
-        positive += ("vllm_server_timeout", "vllm_request_timeout")
+        positive = ("temperature", "learning_rate", "max_grad_norm", "epsilon")
+        positive += ("lora_alpha", "importance_sampling_clip_max")
+        positive += ("vllm_server_timeout", "vllm_request_timeout", *(f"awpo_{name}" for name in POSITIVE))
         not_negative = (
             "warmup_steps",
             "weight_decay",
-            "awpo_coefficient",
-            "awpo_reasoning_floor",
             "save_steps",
             "seed",
         )
-        not_negative += ("awpo_clip_strength", "awpo_outcome_weight", "awpo_probe_steps", "lora_r")
-        not_negative += ("per_device_train_tokens",)
+        not_negative += ("awpo_probe_steps", "lora_r", "per_device_train_tokens")
+        not_negative += tuple(f"awpo_{name}" for name in NOT_NEGATIVE)
         problems = [
             f"{name} is {getattr(self, name)}, expected at least 1" for name in at_least_one if getattr(self, name) < 1
         ]
@@ -255,13 +244,7 @@ class AWPOConfig:
     def _wrong_names(self) -> list[str]:
         known = {
             "advantage_estimator": ESTIMATORS,
-            "awpo_gate": GATES,
-            "awpo_reasoning_scale": SCALES,
-            "awpo_all_right": ALL_RIGHT_RULES,
-            "awpo_all_wrong": ALL_WRONG_RULES,
-            "awpo_judge_check": JUDGE_CHECKS,
-            "awpo_difficulty": DIFFICULTIES,
-            "awpo_clip": CLIPS,
+            **{f"awpo_{name}": names for name, names in CHOICES.items()},
             "lr_scheduler_type": _SCHEDULES,
             "importance_sampling_mode": IMPORTANCE_MODES,
         }

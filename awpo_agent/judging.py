@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import operator
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from accelerate.utils import gather_object
 
@@ -19,6 +20,7 @@ from awpo_env.types import Score, Transcript
 
 _MUCH_MISSING = 0.2  # share of episodes without a score from which on a run is worth a warning
 _MEMORY = 0.9  # of the running mean of the correlation: about the last ten steps
+_WARM_UP = 10  # steps before that mean is one: a few lucky groups would be a best that nothing comes up to
 _FALL = 0.3  # how far the correlation has to fall below its best before it is an alarm
 
 _log = logging.getLogger(__name__)
@@ -56,27 +58,35 @@ class JudgeDesk:
                     other.cancel() if isinstance(error, asyncio.CancelledError) else other.set_exception(error)
             else:
                 for (_, other), score in zip(waiting, scores, strict=True):
-                    other.set_result(score)
+                    if not other.done():  # whoever waited for it may have been cancelled
+                        other.set_result(score)
         return await future
 
     async def _ask(self, transcripts: Sequence[Transcript]) -> list[Score]:
         if isinstance(self._judge, AsyncJudge):
-            return await self._judge.score_async(transcripts)
-        # In a thread, so that a judge that waits for a server holds back nobody's next message.
-        return await asyncio.to_thread(self._judge.score, transcripts)
+            scores = await self._judge.score_async(transcripts)
+        else:
+            # In a thread, so that a judge that waits for a server holds back nobody's next message.
+            scores = await asyncio.to_thread(self._judge.score, transcripts)
+        if len(scores) != len(transcripts):
+            name = type(self._judge).__name__
+            raise ValueError(f"{name} returned {len(scores)} scores for {len(transcripts)} episodes, expected one each")
+        return scores
 
 
 def refuse_missing(rollouts: Sequence[Rollout]) -> None:
-    """Raise JudgeFailure if an episode that ended properly has no score."""
+    """Raise JudgeFailure if an episode that ended properly, or its task's own solution, has no score."""
     reasons = Counter(
-        rollout.reasoning.reason
+        next(score.reason for score in (rollout.reasoning, rollout.reference) if score and score.is_missing)
         for rollout in rollouts
-        if rollout.outcome is not None and rollout.reasoning is not None and rollout.reasoning.is_missing
+        if rollout.outcome is not None
+        and any(score and score.is_missing for score in (rollout.reasoning, rollout.reference))
     )
     if reasons:
         reason, count = reasons.most_common(1)[0]
         raise JudgeFailure(
-            f"{reasons.total()} of {len(rollouts)} episodes have no judge score, {count} because {reason!r}; "
+            f"{reasons.total()} of {len(rollouts)} episodes have no judge score, or their task's solution has none, "
+            f"{count} of them because {reason!r}; "
             "mend the judge and resume, or set judge_failure to 'outcome_only'"
         )
 
@@ -123,25 +133,33 @@ class JudgeWatch:
     """
 
     _is_missing: bool = False
-    _correlation: float | None = None
-    _best: float = field(default=-1.0)
+    _correlation: float = 0.0
+    _num_correlations: int = 0
+    _best: float = -1.0
     _has_fallen: bool = False
 
     def look(self, step: int, metrics: Mapping[str, float]) -> None:
         """Take in the metrics of a step."""
-        missing = metrics.get("judge/missing_rate", 0.0)
+        missing, whose = max(
+            (metrics.get("judge/missing_rate", 0.0), "episodes"),
+            (metrics.get("judge/reference_missing", 0.0), "tasks' own solutions"),
+            key=operator.itemgetter(0),
+        )
         if missing > _MUCH_MISSING and not self._is_missing:
             _log.warning(
-                "step %d: %.0f %% of the episodes have no judge score; judge_failure says what becomes of them",
-                *(step, 100 * missing),
+                "step %d: %.0f %% of the %s have no judge score; judge_failure says what becomes of episodes",
+                *(step, 100 * missing, whose),
             )
         elif self._is_missing and missing <= _MUCH_MISSING:
             _log.warning("step %d: the judge is back", step)
         self._is_missing = missing > _MUCH_MISSING
         if (now := metrics.get("judge/outcome_correlation")) is None:
             return
-        self._correlation = now if self._correlation is None else _MEMORY * self._correlation + (1 - _MEMORY) * now
-        self._best = max(self._best, self._correlation)
+        self._num_correlations += 1
+        share = max(1 - _MEMORY, 1 / self._num_correlations)
+        self._correlation += share * (now - self._correlation)
+        if self._num_correlations >= _WARM_UP:
+            self._best = max(self._best, self._correlation)
         has_fallen = self._correlation < self._best - _FALL
         if has_fallen and not self._has_fallen:
             _log.warning(

@@ -25,8 +25,9 @@ def rollout_metrics(rollouts: Sequence[Rollout], num_generations: int) -> dict[s
         num_generations: Rollouts per group.
     """
     scored = [rollout.outcome for rollout in rollouts if rollout.outcome is not None]
-    judged = [rollout.reasoning.value for rollout in rollouts if rollout.reasoning and not rollout.reasoning.is_missing]
-    asked = sum(rollout.reasoning is not None for rollout in rollouts)
+    asked = [rollout.reasoning for rollout in rollouts if rollout.reasoning and rollout.outcome]
+    judged = [score.value for score in asked if not score.is_missing]
+    solutions = [rollout.reference for rollout in rollouts[::num_generations] if rollout.reference]
     lengths = [rollout.num_sampled_tokens for rollout in rollouts]
     calls, failures = _tool_calls(rollouts)
     statuses = Counter(str(rollout.transcript.status) for rollout in rollouts)
@@ -52,7 +53,9 @@ def rollout_metrics(rollouts: Sequence[Rollout], num_generations: int) -> dict[s
     if (beaten := _reference_beaten(rollouts, num_generations)) is not None:
         metrics["judge/reference_beaten"] = beaten
     if asked:
-        metrics["judge/missing_rate"] = 1.0 - len(judged) / asked
+        metrics["judge/missing_rate"] = 1.0 - len(judged) / len(asked)
+    if solutions:
+        metrics["judge/reference_missing"] = float(np.mean([score.is_missing for score in solutions]))
     return metrics
 
 

@@ -16,7 +16,15 @@ from awpo_agent.advantages.fusion import awpo
 from awpo_agent.advantages.parts import CLIPS, DIFFICULTIES, GATES, SCALES
 from awpo_agent.advantages.rows import estimate_rows
 from awpo_agent.advantages.stages import Stage, count_begun, staged
-from awpo_agent.advantages.switches import ALL_OFF, ALL_RIGHT_RULES, ALL_WRONG_RULES, JUDGE_CHECKS, AWPOSwitches
+from awpo_agent.advantages.switches import (
+    ALL_OFF,
+    ALL_RIGHT_RULES,
+    ALL_WRONG_RULES,
+    CHOICES,
+    NOT_NEGATIVE,
+    POSITIVE,
+    AWPOSwitches,
+)
 
 ESTIMATORS: Mapping[str, Estimator] = {
     "grpo": grpo,
@@ -36,12 +44,14 @@ __all__ = [
     "ALL_OFF",
     "ALL_RIGHT_RULES",
     "ALL_WRONG_RULES",
+    "CHOICES",
     "CLIPS",
     "DIFFICULTIES",
     "ESTIMATORS",
     "GATES",
     "HEARS_JUDGE",
-    "JUDGE_CHECKS",
+    "NOT_NEGATIVE",
+    "POSITIVE",
     "SCALES",
     "AWPOSwitches",
     "Advantages",

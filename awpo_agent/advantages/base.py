@@ -47,7 +47,7 @@ class Estimator(Protocol):
         switches: Weights of the two rewards, and AWPO's parts; each estimator says which of them it reads.
 
     Raises:
-        ValueError: A reward marked as valid is not finite, or outside its range.
+        ValueError: A reward marked as valid, or a solution's score, is not finite or outside its range.
     """
 
     def __call__(

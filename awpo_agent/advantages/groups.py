@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 STD_EPSILON = 1e-4  # added to every standard deviation, as in GRPO's common implementations
-SPREAD_TOLERANCE = 1e-6  # rewards closer than this are equal; a float's std of equal numbers need not be 0
+SPREAD_TOLERANCE = 1e-6  # rewards closer than this, or this share of them, are equal: a float's std need not be 0 there
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +39,34 @@ def read_rewards(
     reasoning_PG: torch.Tensor,
     reasoning_valid_PG: torch.Tensor,
 ) -> GroupRewards:
-    """Return the rewards an estimator works with; see `Estimator` for the arguments.
+    """Return the rewards an estimator works with, without gradients; see `Estimator` for the arguments.
+
+    A task that allows one outcome only is solved by it: on [0, 1] it counts as 1.
 
     Raises:
-        ValueError: A valid reward is not finite, or outside its range.
+        ValueError: A valid reward is not finite, or outside its range; or a range is none.
     """
     votes_PG = reasoning_valid_PG & outcome_valid_PG
-    outcome_PG = torch.where(outcome_valid_PG, outcome_PG, 0.0)
-    reasoning_PG = torch.where(votes_PG, reasoning_PG, 0.0)
-    low_P1, high_P1 = outcome_range_P2[:, :1], outcome_range_P2[:, 1:]
-    # A task that allows one outcome only has no range to divide by; all its members are equal whatever the divisor.
-    width_P1 = torch.where(high_P1 > low_P1, high_P1 - low_P1, 1.0)
-    unit_PG = torch.where(outcome_valid_PG, (outcome_PG - low_P1) / width_P1, 0.0)
-    for name, values_PG in (("outcome, on the range of its task,", unit_PG), ("judge score", reasoning_PG)):
-        # Not "outside": a comparison with NaN is False.
-        fits_PG = (values_PG >= -SPREAD_TOLERANCE) & (values_PG <= 1.0 + SPREAD_TOLERANCE)
-        if not bool(fits_PG.all()):
-            wrong = float(values_PG[~fits_PG][0])
-            raise ValueError(f"a valid {name} is {wrong}, expected a number in [0, 1]; mark what is missing as invalid")
+    outcome_PG = torch.where(outcome_valid_PG, outcome_PG.detach(), 0.0)
+    reasoning_PG = torch.where(votes_PG, reasoning_PG.detach(), 0.0)
+    if not bool((outcome_range_P2.isfinite().all(dim=1) & (outcome_range_P2[:, 0] <= outcome_range_P2[:, 1])).all()):
+        raise ValueError(f"outcome ranges are {outcome_range_P2.tolist()}, expected finite numbers, low <= high")
+    low_P1, width_P1 = outcome_range_P2[:, :1], outcome_range_P2.diff(dim=1)
+    above_PG = outcome_PG - low_P1
+    unit_PG = torch.where(width_P1 > 0, above_PG / torch.where(width_P1 > 0, width_P1, 1.0), 1.0 + above_PG.abs())
+    unit_PG = torch.where(outcome_valid_PG, unit_PG, 0.0)
+    refuse_outside("outcome, on the range of its task,", unit_PG)
+    refuse_outside("judge score", reasoning_PG)
     return GroupRewards(outcome_PG, unit_PG, outcome_valid_PG, reasoning_PG, votes_PG)
+
+
+def refuse_outside(name: str, values: torch.Tensor) -> None:
+    """Raise ValueError if one of the values is not a number in [0, 1]."""
+    # Not "outside": a comparison with NaN is False.
+    fits = (values >= -SPREAD_TOLERANCE) & (values <= 1.0 + SPREAD_TOLERANCE)
+    if not bool(fits.all()):
+        wrong = float(values[~fits][0])
+        raise ValueError(f"a valid {name} is {wrong}, expected a number in [0, 1]; mark what is missing as invalid")
 
 
 def mean(values_PG: torch.Tensor, votes_PG: torch.Tensor) -> torch.Tensor:
@@ -74,7 +83,9 @@ def spread(values_PG: torch.Tensor, votes_PG: torch.Tensor) -> torch.Tensor:
     count_P = votes_PG.sum(dim=1)
     deviation_PG = torch.where(votes_PG, values_PG - mean(values_PG, votes_PG)[:, None], 0.0)
     std_P = (deviation_PG.square().sum(dim=1) / (count_P - 1).clamp_min(1)).sqrt()
-    return torch.where((deviation_PG.abs().amax(dim=1) <= SPREAD_TOLERANCE) | (count_P < 2), 0.0, std_P)
+    size_P = torch.where(votes_PG, values_PG, 0.0).abs().amax(dim=1).clamp_min(1.0)
+    is_equal_P = deviation_PG.abs().amax(dim=1) <= SPREAD_TOLERANCE * size_P
+    return torch.where(is_equal_P | (count_P < 2), 0.0, std_P)
 
 
 def deviation(values_PG: torch.Tensor, votes_PG: torch.Tensor) -> torch.Tensor:

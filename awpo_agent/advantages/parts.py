@@ -11,7 +11,15 @@ from dataclasses import dataclass
 
 import torch
 
-from awpo_agent.advantages.groups import SPREAD_TOLERANCE, STD_EPSILON, GroupRewards, deviation, mean, spread
+from awpo_agent.advantages.groups import (
+    SPREAD_TOLERANCE,
+    STD_EPSILON,
+    GroupRewards,
+    deviation,
+    mean,
+    refuse_outside,
+    spread,
+)
 from awpo_agent.advantages.switches import AWPOSwitches
 
 
@@ -84,8 +92,9 @@ def _std_ratio_reason(signal: Signal) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def _hard(signal: Signal) -> tuple[torch.Tensor, torch.Tensor]:
-    """``w = 1`` where the outcomes are all equal and the judge is not, else 0; reliance w. Tag: ours."""
-    gate_P = ((signal.outcome_spread_P == 0) & (signal.reasoning_spread_P > 0)).to(signal.outcome_spread_P.dtype)
+    """``w = 1`` where the outcomes are all equal and ``lambda s_q > 0``, else 0; reliance w. Tag: ours."""
+    is_alone_P = (signal.outcome_spread_P == 0) & (signal.coefficient * signal.reasoning_spread_P > 0)
+    gate_P = is_alone_P.to(signal.outcome_spread_P.dtype)
     return gate_P, gate_P
 
 
@@ -178,14 +187,18 @@ def is_wrong(rewards: GroupRewards) -> torch.Tensor:
 
 
 def ranks_reference_first(rewards: GroupRewards, reference_P: torch.Tensor | None) -> torch.Tensor:
-    """Return in which groups the judge puts the task's own solution above every scored episode, of shape (P,).
+    """Return in which groups the judge puts no scored episode above the task's own solution, of shape (P,).
 
     Not where that solution has no score. A judge who likes a failure better is paid for something else than the goal.
     Tag: ours.
+
+    Raises:
+        ValueError: A solution's score is neither NaN nor in [0, 1].
     """
     best_P = torch.where(rewards.votes_PG, rewards.reasoning_PG, 0.0).amax(dim=1)
     if reference_P is None:
         return torch.zeros_like(best_P, dtype=torch.bool)
+    refuse_outside("judge score of a task's own solution", reference_P[~reference_P.isnan()])
     return reference_P >= best_P - SPREAD_TOLERANCE  # False for NaN
 
 

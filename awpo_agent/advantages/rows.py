@@ -12,7 +12,7 @@ from awpo_agent.advantages.switches import DEFAULTS, AWPOSwitches
 
 def estimate_rows(
     estimator: Estimator,
-    groups: Sequence[Hashable],
+    groups: Sequence[Hashable] | torch.Tensor,
     outcome_B: torch.Tensor,
     reasoning_B: torch.Tensor,
     *,
@@ -25,14 +25,24 @@ def estimate_rows(
 
     Args:
         estimator: Any of `ESTIMATORS`.
-        groups: What tells the prompt of each row: ids, or numbers; a tensor's rows are ``.tolist()``.
+        groups: What tells the prompt of each row: ids, or numbers, or a tensor of them.
         outcome_B: Outcome rewards; NaN where there is none.
         reasoning_B: Judge scores in [0, 1]; NaN where there is none.
         outcome_range: Least and greatest attainable outcome.
         epsilon: The clip radius the schedule starts from.
         reference_B: The judge's score of the solution of each row's task, NaN where there is none; equal in a group.
         switches: See `AWPOSwitches`.
+
+    Raises:
+        ValueError: Lengths differ or are 0, or a reward is impossible.
     """
+    if isinstance(groups, torch.Tensor):
+        groups = groups.tolist()
+    if not len(groups) == len(outcome_B) == len(reasoning_B) > 0:
+        sizes = f"{len(groups)} groups, {len(outcome_B)} outcomes and {len(reasoning_B)} judge scores"
+        raise ValueError(f"there are {sizes}, expected one of each for every row, and a row")
+    dtype = torch.promote_types(torch.promote_types(outcome_B.dtype, reasoning_B.dtype), torch.float32)
+    outcome_B, reasoning_B = outcome_B.to(dtype), reasoning_B.to(dtype)
     rows_of: dict[Hashable, list[int]] = {}
     for row, group in enumerate(groups):
         rows_of.setdefault(group, []).append(row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -54,6 +55,13 @@ class Stage:
             problems.append("a stage needs either from_step or metric")
         if (self.metric is not None) != ((self.at_least is None) != (self.at_most is None)):
             problems.append("a stage that watches a metric, and no other, needs either at_least or at_most")
+        if self.from_step is not None and self.from_step < 0:
+            problems.append(f"from_step of a stage is {self.from_step}, expected at least 0")
+        problems += [
+            f"{name} of a stage is nan, expected a number"
+            for name in ("at_least", "at_most")
+            if (threshold := getattr(self, name)) is not None and math.isnan(threshold)
+        ]
         changes = self.changes()
         if not changes:
             problems.append("a stage changes nothing; name outcome_weight, coefficient or gate")

@@ -2,7 +2,32 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+ALL_RIGHT_RULES = ("reason", "outcome_only", "skip")
+"""What a group whose outcomes are all the best attainable may do."""
+
+ALL_WRONG_RULES = (*ALL_RIGHT_RULES, "blame")
+"""What a group whose outcomes are all the least attainable may do."""
+
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "gate": ("std_ratio_mix", "std_ratio_reason", "hard", "none"),
+    "reasoning_scale": ("group_std", "fixed"),
+    "all_right": ALL_RIGHT_RULES,
+    "all_wrong": ALL_WRONG_RULES,
+    "judge_check": ("reference", "none"),
+    "difficulty": ("interval", "smooth", "none"),
+    "clip": ("tighten", "fixed", "widen"),
+}
+"""The names each switch may have."""
+
+POSITIVE = ("reasoning_unit", "difficulty_boost")
+"""Switches that are numbers above 0."""
+
+NOT_NEGATIVE = ("coefficient", "outcome_weight", "reasoning_floor", "clip_strength")
+"""Switches that are numbers of at least 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +48,16 @@ class AWPOSwitches:
             advantage is above 0, and with the check below the task's own solution counts as one of the group. Who fell
             shorter than the others is held back most; nobody is encouraged to fail better.
         judge_check: When the judge is heard in a group whose outcomes are all the least attainable: ``reference``, if
-            it puts the task's own solution above all of the group (else the group is skipped), or ``none``, always.
+            it puts none of the group above the task's own solution (else the group is skipped), or ``none``, always.
         difficulty: ``interval``, ``smooth`` or ``none`` (see `parts.DIFFICULTIES`).
         difficulty_low: Lower end of the medium band of the group's mean outcome, on [0, 1].
         difficulty_high: Upper end of that band.
         difficulty_boost: Weight, above 0, of a group of medium difficulty; the easiest and the hardest have 1.
         clip: ``tighten``, ``fixed`` or ``widen`` (see `parts.CLIPS`).
         clip_strength: eta >= 0, how far the clip radius follows the reliance on reasoning.
+
+    Raises:
+        ValueError: A name is unknown, or a number impossible.
     """
 
     gate: str = "std_ratio_mix"
@@ -48,10 +76,30 @@ class AWPOSwitches:
     clip: str = "tighten"
     clip_strength: float = 1.0
 
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name} is {getattr(self, name)!r}, expected one of {names}"
+            for name, names in CHOICES.items()
+            if getattr(self, name) not in names
+        ]
+        wrong += [
+            f"{name} is {getattr(self, name)}, expected a finite number above 0"
+            for name in POSITIVE
+            if not 0 < getattr(self, name) < math.inf
+        ]
+        wrong += [
+            f"{name} is {getattr(self, name)}, expected a finite number, not negative"
+            for name in NOT_NEGATIVE
+            if not 0 <= getattr(self, name) < math.inf
+        ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+
     @property
     def checks_judge(self) -> bool:
         """Whether what the judge thinks of the task's own solution decides anything."""
-        return self.judge_check == "reference" and self.all_wrong in ("reason", "blame")
+        hears = self.gate != "none" and self.all_wrong in ("reason", "blame")
+        return hears and self.judge_check == "reference"
 
 
 DEFAULTS = AWPOSwitches()
@@ -61,12 +109,3 @@ ALL_OFF = AWPOSwitches(
     gate="none", all_right="reason", all_wrong="reason", judge_check="none", difficulty="none", clip="fixed"
 )
 """The switches that make `awpo` equal `grpo`."""
-
-ALL_RIGHT_RULES = ("reason", "outcome_only", "skip")
-"""What a group whose outcomes are all the best attainable may do."""
-
-ALL_WRONG_RULES = (*ALL_RIGHT_RULES, "blame")
-"""What a group whose outcomes are all the least attainable may do."""
-
-JUDGE_CHECKS = ("reference", "none")
-"""What a judge has to pass to be heard where all fail."""

@@ -71,6 +71,23 @@ class UnevenEnv(VerdictEnv):
         return observation, reward, terminated, truncated, info
 
 
+class FailingEnv(VerdictEnv):
+    """Only who calls a tool succeeds: the tasks' own solutions, and no random model."""
+
+    def _decided(self, *answer: Any) -> Any:
+        observation, reward, terminated, truncated, info = super()._decided(*answer)
+        if info.get("outcome") is not None:
+            reward = float(calls_a_tool(self.transcript))
+            info["outcome"] = Outcome(reward, 0.0, 1.0, reward == 1.0, {"success": reward})
+        return observation, reward, terminated, truncated, info
+
+
+def calls_a_tool(transcript: Transcript) -> bool:
+    """Whether any tool has answered with something else than an error."""
+    answers = [message["content"] for message in transcript.messages if message["role"] == "tool"]
+    return any(not answer.startswith('{"error"') for answer in answers)
+
+
 class VerdictJudge:
     """Scores that vary with the text of the episode; about a tenth of them are missing."""
 
@@ -80,6 +97,13 @@ class VerdictJudge:
     def _one(self, transcript: Transcript) -> Score:
         value = fraction(transcript.messages, "judge")
         return Score.missing("one in ten") if value < 0.1 else Score(value)
+
+
+class FairJudge(VerdictJudge):
+    """The same, but who calls a tool has the best score."""
+
+    def _one(self, transcript: Transcript) -> Score:
+        return Score(1.0) if calls_a_tool(transcript) else super()._one(transcript)
 
 
 @pytest.fixture(scope="session")
@@ -133,6 +157,12 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Callable[..., Qwen3ForCaus
 @pytest.fixture
 def verdict_env() -> type[VerdictEnv]:
     return VerdictEnv
+
+
+@pytest.fixture
+def failing() -> dict[str, Any]:
+    """A world in which only the tasks' own solutions succeed, and a judge who sees it."""
+    return {"env": FailingEnv, "judge": FairJudge()}
 
 
 @pytest.fixture

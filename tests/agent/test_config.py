@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import yaml
 
-from awpo_agent.advantages import AWPOSwitches, Stage
+from awpo_agent.advantages import CHOICES, AWPOSwitches, Stage
 from awpo_agent.arguments import parse_config, to_yaml
 from awpo_agent.config import AWPOConfig
 from awpo_agent.train import main
@@ -31,8 +31,16 @@ def test_switches_come_from_the_settings():
     want = AWPOSwitches(gate="hard", coefficient=2.0, all_right="reason", clip="fixed", difficulty_boost=3.0)
     assert config.switches == want
     for name in AWPOSwitches.__slots__:
-        value = {str: "other", float: 0.125}[type(getattr(want, name))]
+        value = CHOICES[name][-1] if name in CHOICES else 0.125
         assert getattr(AWPOConfig(**{f"awpo_{name}": value}).switches, name) == value
+
+
+def test_solutions_are_judged_if_any_stage_hears_the_judge():
+    assert AWPOConfig().judges_references
+    silent = AWPOConfig(awpo_gate="none")
+    assert not silent.judges_references and not AWPOConfig(judge="none").judges_references
+    assert not AWPOConfig(advantage_estimator="grpo").judges_references
+    assert AWPOConfig(awpo_gate="none", awpo_stages=[Stage(from_step=3, gate="hard")]).judges_references
 
 
 def test_stages_are_read_from_yaml_and_written_back(tmp_path):

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import pytest
 
@@ -85,9 +86,34 @@ def test_masking_leaves_out_episodes_without_a_score_and_nothing_else():
 
 
 def test_raising_counts_what_is_missing_but_not_what_broke():
-    with pytest.raises(JudgeFailure, match=r"^1 of 4 episodes have no judge score, 1 because 'timeout'"):
+    with pytest.raises(JudgeFailure, match=r"^1 of 4 episodes have no judge score.*, 1 of them because 'timeout'"):
         refuse_missing(GROUP)
     refuse_missing([GROUP[0], GROUP[2], GROUP[3]])
+    unknown = replace(GROUP[0], reference=Score.missing("server down"))
+    with pytest.raises(JudgeFailure, match=r"^1 of 2 .* solution has none, 1 of them because 'server down'"):
+        refuse_missing([unknown, GROUP[2]])
+    refuse_missing([replace(GROUP[0], reference=Score(0.5))])
+
+
+@pytest.mark.parametrize("compares", [False, True])
+def test_a_judge_that_loses_a_score_is_a_bug_of_the_judge(compares):
+    class Losing(Judge):
+        def score(self, transcripts):
+            return super().score(transcripts)[1:]
+
+    results = ask(Losing(compares=compares), EPISODES, {7: 3, 8: 2})
+    assert all("Losing returned" in str(error) and isinstance(error, ValueError) for error in results)
+
+
+def test_who_no_longer_waits_keeps_nobody_from_a_score():
+    async def everyone():
+        desk = JudgeDesk(Judge(compares=True), {7: 2})
+        first = asyncio.ensure_future(desk.score(7, "a"))
+        await asyncio.sleep(0)
+        first.cancel()
+        return await desk.score(7, "c")
+
+    assert asyncio.run(everyone()).value == 0.2
 
 
 def test_the_bill_is_what_came_since_the_last_one():
@@ -122,11 +148,15 @@ def test_missing_scores_are_told_once_and_their_return_too(caplog):
     messages = told(caplog, JudgeWatch(), [{"judge/missing_rate": share} for share in shares])
     assert [message.split(":")[0] for message in messages] == ["step 2", "step 5", "step 7"]
     assert "21 % of the episodes have no judge score" in messages[0] and "is back" in messages[1]
+    (message,) = told(caplog, JudgeWatch(), [{"judge/missing_rate": 0.1, "judge/reference_missing": 0.5}])
+    assert "50 % of the tasks' own solutions have no judge score" in message
 
 
 def test_a_judge_that_turns_against_the_outcome_is_told(caplog):
     steady = [{"judge/outcome_correlation": 0.6 + 0.2 * (-1) ** step} for step in range(50)]
     assert told(caplog, JudgeWatch(), [*steady, {}]) == []
-    turning = [{"judge/outcome_correlation": 0.8 - 0.05 * step} for step in range(30)]
+    turning = [{"judge/outcome_correlation": 0.8 - 0.05 * max(0, step - 12)} for step in range(40)]
     (message,) = told(caplog, JudgeWatch(), turning)
     assert "agree less and less" in message and "once 0.80" in message
+    # One lucky group at the start is no best to fall from.
+    assert told(caplog, JudgeWatch(), [{"judge/outcome_correlation": value} for value in [1.0, *[0.3] * 30]]) == []

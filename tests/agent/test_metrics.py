@@ -53,9 +53,10 @@ def test_rollout_metrics_by_hand():
         "reward_std": pytest.approx(((4 / 9 + 1 / 9 + 1 / 9) / 3) ** 0.5),
         "success_rate": pytest.approx(1 / 3),
         "frac_reward_zero_std": 0.5,
-        "judge/mean": pytest.approx(0.7),
-        "judge/std": pytest.approx((0.08 / 3) ** 0.5),
-        "judge/missing_rate": 0.25,
+        # The broken one's score counts nowhere, and is not missed either.
+        "judge/mean": pytest.approx(0.6),
+        "judge/std": pytest.approx(0.1),
+        "judge/missing_rate": pytest.approx(1 / 3),
     }
 
 
@@ -159,6 +160,7 @@ def test_the_solution_s_score_is_that_of_the_group_and_missing_is_nan():
     # A failure of the first group has a higher score than its solution; in the second only the success has.
     assert rollout_metrics(rollouts, 2)["judge/reference_beaten"] == 0.5
     assert "judge/reference_beaten" not in rollout_metrics(rollouts[4:], 2)
+    assert rollout_metrics(rollouts, 2)["judge/reference_missing"] == pytest.approx(1 / 3)
     record = episode_record(rollouts[0], 0, 0, grpo(**tensors, epsilon=0.2), 0)
     assert record["reference"] == 0.6 and record["reasoning"]["value"] == 0.4
 

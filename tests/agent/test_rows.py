@@ -54,3 +54,22 @@ def test_groups_may_be_numbers():
     numbers = [ord(prompt) for prompt in PROMPTS]
     want, got = estimate_rows(awpo, PROMPTS, OUTCOME, JUDGE), estimate_rows(awpo, numbers, OUTCOME, JUDGE)
     assert torch.equal(got[0], want[0])
+
+
+def test_groups_may_be_a_tensor_and_rewards_of_any_kind():
+    numbers = torch.tensor([ord(prompt) for prompt in PROMPTS])
+    want, _ = estimate_rows(awpo, PROMPTS, OUTCOME, JUDGE)
+    assert torch.equal(estimate_rows(awpo, numbers, OUTCOME, JUDGE)[0], want)
+    mixed, _ = estimate_rows(awpo, PROMPTS, OUTCOME.float(), JUDGE)
+    assert mixed.dtype == torch.float64 and torch.equal(mixed, want)
+    whole, _ = estimate_rows(grpo, ["a", "a"], torch.tensor([1, 0]), torch.tensor([math.nan, math.nan]))
+    assert whole.tolist() == pytest.approx([0.7070, -0.7070], abs=1e-4)
+
+
+@pytest.mark.parametrize("num_rows", [(5, 6, 6), (6, 5, 6), (6, 6, 5), (0, 0, 0)])
+def test_rows_that_do_not_match_are_refused(num_rows):
+    prompts, outcome, judge = (part[:count] for part, count in zip((PROMPTS, OUTCOME, JUDGE), num_rows, strict=True))
+    with pytest.raises(
+        ValueError, match=f"{num_rows[0]} groups, {num_rows[1]} outcomes and {num_rows[2]} judge scores"
+    ):
+        estimate_rows(awpo, prompts, outcome, judge)

@@ -55,6 +55,9 @@ def test_possible_stages(stage):
         (Stage(from_step=1, outcome_weight=float("inf")), "outcome_weight of a stage is inf"),
         (Stage(from_step=1, coefficient=float("nan")), "coefficient of a stage is nan"),
         (Stage(from_step=1, gate="soft"), "gate of a stage is 'soft'"),
+        (Stage(from_step=-1, gate="none"), "from_step of a stage is -1"),
+        (Stage(metric="reward", at_least=float("nan"), gate="none"), "at_least of a stage is nan"),
+        (Stage(metric="reward", at_most=float("nan"), gate="none"), "at_most of a stage is nan"),
     ],
 )
 def test_impossible_stages(stage, problem):

@@ -48,11 +48,11 @@ TIMINGS = ("rollout_time", "step_time")
 def run(tmp_path, make_model, tokenizer, verdict_env, verdict_judge):
     """Trains a model of seed 0, by default for 5 steps, and returns the trainer."""
 
-    def train(name="run", *, judge=verdict_judge, model=None, dtype=torch.float32, **settings):
+    def train(name="run", *, env=verdict_env, judge=verdict_judge, model=None, dtype=torch.float32, **settings):
         others = {name: settings.pop(name) for name in ("estimator", "callbacks", "engine") if name in settings}
         args = AWPOConfig(**{**SETTINGS, "output_dir": str(tmp_path / name), **settings})
         model = model or make_model().to(dtype)
-        trainer = AWPOTrainer(model, args, verdict_env, processing_class=tokenizer, judge=judge, **others)
+        trainer = AWPOTrainer(model, args, env, processing_class=tokenizer, judge=judge, **others)
         trainer.train()
         return trainer
 
@@ -105,6 +105,18 @@ def test_the_golden_run_and_its_twin(run):
     want = json.loads(GOLDEN.read_text())
     assert got["metrics"] == [pytest.approx(line, abs=2e-3) for line in want["metrics"]]
     assert got["weight_sums"] == pytest.approx(want["weight_sums"], rel=1e-4)
+
+
+def test_where_all_fail_the_solution_s_score_reaches_the_estimator(run, failing):
+    heard, deaf = (run(rule, **failing, awpo_all_wrong=rule) for rule in ("blame", "skip"))
+    assert not same(weights(heard), weights(deaf))
+    for line in metrics(heard):
+        assert line["success_rate"] == 0.0 and line["awpo/frac_judge_alone"] > 0.5 and line["awpo/clip_eps"] == 0.1
+        assert 0 < line["awpo/variance_reasoning"] == line["awpo/variance"]
+    for episode in episodes(heard):
+        # With the solution's 1.0 a group's mean is above its worst, and nobody is praised.
+        assert episode["reference"] == 1.0 and episode["advantage"] <= 0
+    assert all(line["awpo/variance"] == 0 for line in metrics(deaf))
 
 
 class SureJudge:
@@ -529,14 +541,21 @@ def test_a_run_that_is_killed_twenty_times_ends_as_if_nothing_had_happened(model
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", [{}, {"steps_per_generation": 2, "per_device_train_batch_size": 3}])
-def test_two_processes_make_the_update_of_one(run, model_folder, tmp_path, settings):
+@pytest.mark.parametrize(
+    ("settings", "fails"),
+    [({}, False), ({"steps_per_generation": 2, "per_device_train_batch_size": 3}, False), ({}, True)],
+    ids=["one update", "two updates", "all fail"],
+)
+def test_two_processes_make_the_update_of_one(run, model_folder, tmp_path, settings, fails, failing, monkeypatch):
     # With two updates a batch a process can be without groups of its own; nobody may wait for it.
+    if fails:
+        monkeypatch.setenv("FAILING", "yes")
     two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     process = start(model_folder, *two, name="two", max_steps=3, **settings)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
-    one = run("one", max_steps=3, dtype=torch.float64, **settings)
+    one = run("one", max_steps=3, dtype=torch.float64, **settings, **(failing if fails else {}))
+    assert fails is (metrics(one)[0]["awpo/frac_judge_alone"] > 0.5)
     got = load_file(tmp_path / "two" / "checkpoints" / "checkpoint-3" / "model.safetensors")
     want = {name: tensor for name, tensor in weights(one).items() if name in got}
     assert largest_difference(got, want) < 1e-10

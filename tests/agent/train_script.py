@@ -6,7 +6,13 @@ import sys
 from pathlib import Path
 
 import torch
-from conftest import UnevenEnv, VerdictEnv, VerdictJudge  # the caller puts this folder on the path
+from conftest import (  # the caller puts this folder on the path
+    FailingEnv,
+    FairJudge,
+    UnevenEnv,
+    VerdictEnv,
+    VerdictJudge,
+)
 
 from awpo_agent.config import AWPOConfig
 from awpo_agent.train import load_policy
@@ -15,12 +21,15 @@ from awpo_agent.trainer import AWPOTrainer
 if __name__ == "__main__":
     folder, started, settings = sys.argv[1:]
     model, tokenizer = load_policy(folder)
+    env, judge = (UnevenEnv if "UNEVEN" in os.environ else VerdictEnv), VerdictJudge
+    if "FAILING" in os.environ:
+        env, judge = FailingEnv, FairJudge
     trainer = AWPOTrainer(
         model.double(),  # so that the order of sums does not show
         AWPOConfig(**json.loads(settings)),
-        UnevenEnv if "UNEVEN" in os.environ else VerdictEnv,
+        env,
         processing_class=tokenizer,
-        judge=VerdictJudge(),
+        judge=judge(),
         callbacks=[lambda step, metrics: Path(started).write_text(str(step))],
     )
     trainer.train()
