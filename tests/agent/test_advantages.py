@@ -712,8 +712,9 @@ def test_a_task_that_allows_one_outcome_is_solved_by_it():
     assert (values(got), got.trains_PG.any().item(), got.clip_epsilon) == ([0.0, 0.0], False, 0.2)
     heard = estimate([[2.0, 2.0]], [[0.2, 0.8]], low=2.0, high=2.0, switches=replace(GROUP_STD, all_right="reason"))
     assert values(heard)[0] < 0 < values(heard)[1] and heard.difficulty_P.tolist() == [1.0]
-    with pytest.raises(ValueError, match="outcome, on the range of its task"):
-        estimate([[2.0, 2.5]], low=2.0, high=2.0)
+    for other in (1.5, 2.5):
+        with pytest.raises(ValueError, match="outcome, on the range of its task"):
+            estimate([[2.0, other]], low=2.0, high=2.0)
 
 
 @pytest.mark.parametrize("ends", [(1.0, 0.0), (0.0, math.inf), (math.nan, 1.0)])
@@ -736,6 +737,11 @@ def test_equal_outcomes_are_equal_in_half_the_digits(value):
     for estimator in ESTIMATORS.values():
         got = estimator(outcome, torch.tensor([[0.0, 2000.0]]), every, torch.zeros(1, 7), ~every, epsilon=0.2)
         assert (got.advantages_PG == 0).all()
+
+
+def test_outcomes_closer_than_the_tolerance_are_equal_however_small():
+    assert values(estimate([[3e-7, 0.0]], estimator=grpo)) == [0.0, 0.0]
+    assert values(estimate([[3e-6, 0.0]], estimator=grpo))[0] > 0
 
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
