@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import threading
 import time
@@ -10,7 +11,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from awpo_env.errors import UsageError
+
 _FILE = "ledger.jsonl"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,9 @@ class Ledger:
     Args:
         folder: Where ``ledger.jsonl`` is appended to; None keeps only the sums.
 
+    Raises:
+        UsageError: The folder cannot be used.
+
     Attributes:
         totals: The sums so far.
     """
@@ -76,8 +84,12 @@ class Ledger:
         self._lock = threading.Lock()
         self._file = None
         if folder is not None:
-            Path(folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = os.open(Path(folder) / _FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            path = Path(folder) / _FILE
+            try:
+                path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            except OSError as error:
+                raise UsageError(f"cannot write {str(path)!r}: {error.strerror}; name another cache_dir") from None
 
     def add(self, request: Request) -> None:
         """Count a request and write its line."""
@@ -93,10 +105,18 @@ class Ledger:
             if self._file is not None:
                 # One write of one line in append mode: lines of several processes do not mix.
                 line = {"time": time.time(), **{name: getattr(request, name) for name in request.__slots__}}
-                os.write(self._file, (json.dumps(line) + "\n").encode())
+                try:
+                    os.write(self._file, (json.dumps(line) + "\n").encode())
+                except OSError as error:  # a full disk is no reason to lose the reply
+                    _log.warning("cannot write %s: %s; requests are counted in memory only", _FILE, error)
+                    self._close()
 
     def close(self) -> None:
         """Close the file; may be called twice."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
         if self._file is not None:
             os.close(self._file)
             self._file = None

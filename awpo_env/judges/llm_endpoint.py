@@ -10,7 +10,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type
@@ -20,7 +20,7 @@ from awpo_env.judges.ledger import Ledger, Request
 from awpo_env.judges.llm_connection import Broken, Connection, Refused
 from awpo_env.judges.pacing import Pace, ServerDown
 from awpo_env.judges.prompts import repair_request
-from awpo_env.judges.replies import InvalidReply
+from awpo_env.judges.replies import InvalidReply, writable
 from awpo_env.judges.settings import JudgeSettings
 from awpo_env.types import JSON, Message
 
@@ -29,6 +29,7 @@ T = TypeVar("T")
 _FORMS = ("json_schema", "tool", "text")
 _TOOL = "give_verdicts"
 _NO_KEY = "none"  # local servers want none
+_SHORTEST_SECRET = 8  # characters; a shorter key ("1", "EMPTY") stands for none, and would spoil verdicts
 _MAY_PASS = (408, 409, 425, 429)  # and every 5xx
 _ABOUT_THE_FORM = (400, 415, 422, 501)  # how servers say that they cannot constrain a reply like this
 _CHARS_PER_TOKEN = 4
@@ -48,6 +49,20 @@ class _Passing(Exception):
         super().__init__(reason)
         self.retry_after_s = retry_after_s
         self.is_counted = is_counted
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """What a model said, and whether it was let finish."""
+
+    text: str
+    is_whole: bool
+
+    def read(self, meaning: Callable[[str], T]) -> T:
+        """Return what `meaning` makes of it; what was cut off may hold a draft of the verdict, but no verdict."""
+        if not self.is_whole:
+            raise InvalidReply("it was cut off for its length")
+        return meaning(self.text)
 
 
 @dataclass(slots=True)
@@ -76,7 +91,9 @@ class Endpoint:
     def __init__(self, settings: JudgeSettings, ledger: Ledger) -> None:
         self._settings = settings
         self._ledger = ledger
-        self._key = os.environ.get(settings.api_key_env) or _NO_KEY
+        self._key = os.environ.get(settings.api_key_env, "").strip() or _NO_KEY
+        if not self._key.isprintable() or not self._key.isascii():
+            raise UsageError(f"the key in {settings.api_key_env} holds characters that no header can; set it again")
         if self._key == _NO_KEY and not (settings.base_url or os.environ.get("OPENAI_BASE_URL")):
             raise UsageError(f"there is no key in {settings.api_key_env}; set it, or name another server by base_url")
         self._connection = Connection(settings.base_url, self._key)
@@ -137,32 +154,33 @@ class Endpoint:
         num_verdicts: int,
         budget: _Budget,
     ) -> T:
-        text = await self._request(messages, schema, num_verdicts, budget)
+        reply = await self._request(messages, schema, num_verdicts, budget)
         try:
-            return read(text)
+            return reply.read(read)
         except InvalidReply as problem:
             asked_again = {"role": "user", "content": repair_request(str(problem))}
         self._ledger.totals.repairs += 1
-        repaired = [*messages, {"role": "assistant", "content": text[:_LONGEST_ECHO]}, asked_again]
-        text = await self._request(repaired, schema, num_verdicts, budget)
+        repaired = [*messages, {"role": "assistant", "content": reply.text[:_LONGEST_ECHO]}, asked_again]
+        reply = await self._request(repaired, schema, num_verdicts, budget)
         try:
-            return read(text)
+            return reply.read(read)
         except InvalidReply as problem:
             raise _Passing(f"unusable reply: {problem}") from None
 
     async def _request(
         self, messages: Sequence[Message], schema: dict[str, JSON], num_verdicts: int, budget: _Budget
-    ) -> str:
-        """Send one request, in the first form the server accepts, and return the text of the reply."""
+    ) -> _Reply:
+        """Send one request, in the first form the server accepts, and return the reply."""
         size = sum(len(message["content"]) for message in messages) // _CHARS_PER_TOKEN
         size += (self._settings.max_tokens or _USUAL_REPLY_TOKENS) * num_verdicts
         refusal = ""
         for form in self._forms:
-            budget.ends_at += await self._pace.limit(size)
+            budget.ends_at += await self._pace.limit(size, budget.left_s())
             body = self._body(form, messages, schema, num_verdicts)
             try:
-                async with asyncio.timeout(budget.left_s()), self._pace.turn(budget.left_s()):
-                    text = await self._send(body)
+                async with asyncio.timeout(budget.left_s()) as wait, self._pace.turn(budget.left_s()):
+                    wait.reschedule(None)  # the turn has come, and sending has a time-out of its own
+                    reply = await self._send(body, min(self._settings.timeout_s, budget.left_s()))
             except TimeoutError:
                 raise _Passing(f"the time for this judgement is over; last: {budget.last}") from None
             except _Passing as error:
@@ -174,10 +192,10 @@ class Endpoint:
                     raise NoReply(refusal) from None
             else:
                 self._forms, self._is_form_known = (form,), True
-                return text
+                return reply
         raise NoReply(refusal)
 
-    async def _send(self, body: dict[str, JSON]) -> str:
+    async def _send(self, body: dict[str, JSON], timeout_s: float) -> _Reply:
         """Send one request and account for it.
 
         Raises:
@@ -186,17 +204,18 @@ class Endpoint:
         """
         start, result, usage = time.monotonic(), "cancelled", {}
         try:
-            async with asyncio.timeout(self._settings.timeout_s):
+            async with asyncio.timeout(timeout_s):
                 answer = await self._connection.post(body)
             self._pace.succeeded()
             result = "unreadable"
-            text, usage = _read_body(answer)
+            reply, usage = _read_body(answer)
             result = "ok"
-            return self._clean(text)
+            is_secret = len(self._key) >= _SHORTEST_SECRET
+            return replace(reply, text=self._clean(reply.text)) if is_secret else reply
         except TimeoutError:
             result = "timeout"
             self._pace.failed()
-            raise _Passing(f"no reply within {self._settings.timeout_s:g} s") from None
+            raise _Passing(f"no reply within {timeout_s:.3g} s") from None
         except Broken as error:
             result = "connection"
             self._pace.failed()
@@ -251,7 +270,7 @@ class Endpoint:
 
     def _refusal(self, error: Refused) -> str:
         # Cleaned before it is cut: half a key is a secret, too.
-        said = self._clean(" ".join(error.said.split()))[:_LONGEST_REASON]
+        said = writable(self._clean(" ".join(error.said.split()))[:_LONGEST_REASON])
         return f"HTTP {error.status}: {said}" if said else f"HTTP {error.status}"
 
     def _clean(self, text: str) -> str:
@@ -259,15 +278,16 @@ class Endpoint:
         return text if self._key == _NO_KEY else text.replace(self._key, "[key]")
 
 
-def _read_body(body: str) -> tuple[str, dict[str, int]]:
-    """Return the text of a chat completion and its token counts.
+def _read_body(body: str) -> tuple[_Reply, dict[str, int]]:
+    """Return the reply in a chat completion and its token counts.
 
     Raises:
         _Passing: It is none.
     """
     try:
         data: Any = json.loads(body)
-        message = data["choices"][0]["message"]
+        choice = data["choices"][0]
+        message, is_whole = choice["message"], choice.get("finish_reason") != "length"
         calls = message.get("tool_calls")
         text = calls[0]["function"]["arguments"] if calls else message.get("content")
         usage = data.get("usage") or {}
@@ -278,7 +298,7 @@ def _read_body(body: str) -> tuple[str, dict[str, int]]:
         }
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
         raise _Passing("the server's answer is no chat completion") from None
-    return text if isinstance(text, str) else "", counts
+    return _Reply(writable(text) if isinstance(text, str) else "", is_whole), counts
 
 
 def retry_after_s(headers: Any) -> float:

@@ -20,7 +20,7 @@ class Pace:
     """Holds requests back. One for each endpoint, shared by all of its requests, used on one event loop.
 
     After `breaker_failures` failures in a row nothing is sent for `breaker_pause_s`; then one request tries for all,
-    and the others go on when it succeeds. When this has lasted `patience_s`, requests that are not that one try raise
+    and the others go on when it succeeds. When this has lasted `patience_s`, requests between two tries raise
     `ServerDown` at once, so that an outage costs seconds instead of a time-out for each episode.
 
     Args:
@@ -54,12 +54,17 @@ class Pace:
         """Whether the breaker has opened: the server is taken for broken."""
         return self._num_failures >= self._breaker_failures
 
-    async def limit(self, tokens: int) -> float:
+    async def limit(self, tokens: int, left_s: float) -> float:
         """Wait for the rates and return the seconds that took.
 
         Args:
             tokens: About how many the request will cost, prompt and reply; a single one may exceed the rate.
+            left_s: Seconds the caller still has.
+
+        Raises:
+            ServerDown: As `turn`, before anything is taken from the rates.
         """
+        self.lose_patience(left_s)
         start = time.monotonic()
         if self._requests is not None:
             await self._requests.acquire()
@@ -78,17 +83,33 @@ class Pace:
             ServerDown: See the class; or the server asked for a longer pause than the caller has time.
         """
         while True:
-            self._lose_patience(left_s)
+            self.lose_patience(left_s)
             await self._until_resumed()
             if not self.is_open:
                 yield
                 return
-            self._lose_patience(left_s)
             async with self._trying:
+                # Whoever tried meanwhile may have found the server well, or still broken: then nobody waits again.
+                self.lose_patience(left_s)
                 await self._until_resumed()
                 if self.is_open:
                     yield
                     return
+
+    def lose_patience(self, left_s: float) -> None:
+        """Raise if a request that came now would wait for more time than it has, or than an outage is waited for.
+
+        Args:
+            left_s: Seconds the caller still has.
+
+        Raises:
+            ServerDown: So it is.
+        """
+        wait_s = self._resume_at - time.monotonic()
+        if wait_s > left_s:
+            raise ServerDown(f"nothing may be sent for {wait_s:.0f} s")
+        if self.is_open and wait_s > 0 and time.monotonic() - self._failing_since > self._patience_s:
+            raise ServerDown(f"the server has failed {self._num_failures} times in a row")
 
     def succeeded(self) -> None:
         """The server answered, whatever it said."""
@@ -110,11 +131,3 @@ class Pace:
     async def _until_resumed(self) -> None:
         while (wait := self._resume_at - time.monotonic()) > 0:
             await asyncio.sleep(wait)
-
-    def _lose_patience(self, left_s: float) -> None:
-        now = time.monotonic()
-        if self._resume_at - now > left_s:
-            raise ServerDown(f"nothing may be sent for {self._resume_at - now:.0f} s")
-        is_waiting = self._resume_at > now or self._trying.locked()
-        if self.is_open and is_waiting and now - self._failing_since > self._patience_s:
-            raise ServerDown(f"the server has failed {self._num_failures} times in a row")

@@ -20,6 +20,10 @@ PROMPTS = {"single": "judge-single-v1.txt", "group": "judge-group-v1.txt"}
 
 _REPAIR = "judge-repair-v1.txt"
 _SEPARATOR = "=== user\n"
+# What no one sees though Python calls it printable: selectors, joiners, fillers; letters can be hidden in them.
+_INVISIBLE = (0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2800, 0x3164, *range(0xFE00, 0xFE10))
+_INVISIBLE += (0xFFA0, *range(0xE0100, 0xE01F0))
+_HIDDEN = frozenset("<>&").union(map(chr, _INVISIBLE))
 _UNSAFE_ASCII = {letter: f"\\u{ord(letter):04x}" for letter in "<>&\x7f"}
 _LONGEST_TEXT = 8_000  # characters shown of one text; a megabyte of tool output is not what reasoning is judged by
 _SHORTEST_ID = 8
@@ -53,7 +57,7 @@ def escape(value: JSON) -> str:
         for letter, code_unit in _UNSAFE_ASCII.items():
             text = text.replace(letter, code_unit)
         return text
-    return "".join(letter if letter.isprintable() and letter not in "<>&" else _code_units(letter) for letter in text)
+    return "".join(letter if letter.isprintable() and letter not in _HIDDEN else _code_units(letter) for letter in text)
 
 
 def _code_units(letter: str) -> str:

@@ -18,7 +18,7 @@ from awpo_env.types import JSON, Score
 _LONGEST_REPLY = 40_000  # characters; nothing longer is a verdict, and looking for JSON in it takes time
 _LONGEST_PROBLEM = 300
 _LONGEST_RATIONALE = 2_000
-_END_OF_THOUGHT = "</think>"
+_START_OF_THOUGHT, _END_OF_THOUGHT = "<think>", "</think>"
 
 
 class InvalidReply(Exception):
@@ -53,9 +53,41 @@ def read_reply(text: str, rubric: Rubric, ids: Sequence[str]) -> dict[str, Verdi
     Raises:
         InvalidReply: There is no verdict, more than one of the same transcript, or one that breaks the schema.
     """
+    try:
+        verdicts = _only_verdicts(_after_thought(text)[:_LONGEST_REPLY], rubric, ids)
+    except RecursionError:
+        raise InvalidReply("it is nested more deeply than any verdict") from None
+    return {
+        entry["id"]: Verdict(
+            writable(entry["rationale"][:_LONGEST_RATIONALE]),
+            {name: None if mark is None else int(mark) for name, mark in entry["marks"].items()},
+        )
+        for entry in verdicts
+    }
+
+
+def writable(text: str) -> str:
+    r"""Return a text with a question mark for each lone surrogate, which no file or request could hold.
+
+    >>> writable("half a pair: \ud83d")
+    'half a pair: ?'
+    """
+    return text.encode("utf-8", "replace").decode()
+
+
+def _after_thought(text: str) -> str:
+    """Return what a model says after its own thinking; a draft in the middle of a thought is no verdict."""
+    said = text.rpartition(_END_OF_THOUGHT)[2]
+    if _START_OF_THOUGHT in said:
+        raise InvalidReply(f"it ends before {_END_OF_THOUGHT}; think less and give the verdict")
+    return said
+
+
+def _only_verdicts(text: str, rubric: Rubric, ids: Sequence[str]) -> list[dict[str, JSON]]:
+    """Return the one list of verdicts that stands in a text."""
     validator = _validator(rubric, len(ids))
     found, problem = [], "there is no JSON object in it"
-    for value in _json_objects(text[:_LONGEST_REPLY]):
+    for value in _json_objects(text):
         if not isinstance(value.get("verdicts"), list):
             problem = "the JSON object has no list 'verdicts'"
             continue
@@ -68,14 +100,8 @@ def read_reply(text: str, rubric: Rubric, ids: Sequence[str]) -> dict[str, Verdi
     if len(found) > 1:
         problem = "it holds several different verdicts"
     if len(found) != 1:
-        raise InvalidReply(problem[:_LONGEST_PROBLEM])
-    return {
-        entry["id"]: Verdict(
-            entry["rationale"][:_LONGEST_RATIONALE],
-            {name: None if mark is None else int(mark) for name, mark in entry["marks"].items()},
-        )
-        for entry in found[0]["verdicts"]
-    }
+        raise InvalidReply(writable(problem[:_LONGEST_PROBLEM]))
+    return found[0]["verdicts"]
 
 
 @functools.lru_cache(maxsize=64)
@@ -113,8 +139,8 @@ def _id_problem(verdicts: Sequence[JSON], ids: Sequence[str]) -> str:
 
 
 def _json_objects(text: str) -> Iterator[dict[str, JSON]]:
-    """Yield every JSON object of a text that does not lie within another, after the model's own thinking."""
-    position = max(0, text.rfind(_END_OF_THOUGHT))
+    """Yield every JSON object of a text that does not lie within another."""
+    position = 0
     while (position := text.find("{", position)) >= 0:
         try:
             value, position = _DECODER.raw_decode(text, position)
@@ -130,4 +156,13 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
+def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
+    """Build an object; of a key that stands there twice, nobody knows which value was meant."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise InvalidReply(f"the key {twice[:40]!r} stands twice in one JSON object")
+    return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, object_pairs_hook=_object)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -116,9 +117,11 @@ def _problems(settings: JudgeSettings) -> list[str]:
     for name, allowed in (("mode", get_args(Mode)), ("reply_form", get_args(ReplyForm))):
         if getattr(settings, name) not in allowed:
             problems.append(f"{name} is {getattr(settings, name)!r}; expected one of {', '.join(allowed)}")
-    for name in ("model", "api_key_env"):
-        if not isinstance(getattr(settings, name), str) or not getattr(settings, name):
-            problems.append(f"{name} is {getattr(settings, name)!r}; expected a name")
+    if not isinstance(settings.model, str) or not settings.model:
+        problems.append(f"model is {settings.model!r}; expected a name")
+    if not isinstance(settings.api_key_env, str) or not settings.api_key_env.isidentifier():
+        # Not shown: it may be the key itself.
+        problems.append("api_key_env is no name of an environment variable; the key itself belongs into that variable")
     for name in ("base_url", "rubric", "cache_dir"):
         if not isinstance(getattr(settings, name), str | None):
             problems.append(f"{name} is {getattr(settings, name)!r}; expected a text or nothing")
@@ -126,15 +129,23 @@ def _problems(settings: JudgeSettings) -> list[str]:
         problems.append(f"sees_reference is {settings.sees_reference!r}; expected true or false")
     if not isinstance(settings.request, Mapping):
         problems.append(f"request is {settings.request!r}; expected fields and values")
+    else:
+        try:
+            json.dumps(dict(settings.request))
+        except (TypeError, ValueError) as error:
+            problems.append(f"request cannot be written as JSON: {error}; put quotes around dates")
     return problems + _url_problems(settings.base_url)
 
 
 def _url_problems(base_url: str | None) -> list[str]:
     if not isinstance(base_url, str):
         return []
-    url = urlsplit(base_url)
+    if "@" in base_url or "?" in base_url:  # not shown, whether it is an address or not
+        return ["base_url holds a user, a password or a query; put the key into the variable api_key_env names"]
+    try:
+        url = urlsplit(base_url)
+    except ValueError as error:
+        return [f"base_url is {base_url!r}: {error}; expected for example 'http://localhost:8000/v1'"]
     if url.scheme not in ("http", "https") or not url.hostname:
         return [f"base_url is {base_url!r}; expected for example 'http://localhost:8000/v1'"]
-    if url.username or url.password or url.query:
-        return ["base_url holds a user, a password or a query; put the key into the variable api_key_env names"]
     return []

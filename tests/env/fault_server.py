@@ -27,6 +27,9 @@ TRANSIENT = (
 HARMLESS = ("text_around", "fenced", "thinking", "reversed")
 """Replies that are unusual and right."""
 
+RIGHT = "@right@"
+"""Stands for the right reply in the option ``--reply``."""
+
 _BLOCK = re.compile(r'^<transcript id="([0-9a-f]+)">\n(.*?)\n</transcript>$', re.DOTALL | re.MULTILINE)
 
 
@@ -46,6 +49,7 @@ class Server:
         self.cases: Counter[str] = Counter()
         self.num_running = self.most_running = self.num_requests = 0
         self.times: list[float] = []
+        self.messages: list[dict[str, Any]] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -73,11 +77,13 @@ class Server:
             "counts": self.counts,
             "cases": self.cases,
             "times": self.times,
+            "messages": self.messages,
         }
 
     async def complete(self, writer: asyncio.StreamWriter, head: str, body: dict[str, Any]) -> bool:
         """Answer one completion; False closes the connection."""
         self.num_requests += 1
+        self.messages = body["messages"]
         number = self.num_requests
         self.times.append(asyncio.get_running_loop().time())
         self.num_running += 1
@@ -135,7 +141,7 @@ class Server:
         return True
 
     def reply(self, body: dict[str, Any], fault: str) -> str:
-        if self.options.reply:
+        if self.options.reply and RIGHT not in self.options.reply:
             return self.options.reply
         if body["messages"][0]["role"] != "system":
             return self.number(body, fault)
@@ -147,8 +153,9 @@ class Server:
             named = re.search(r"case (\d+)", text)
             case = int(named.group(1)) if named else zlib.crc32(text.encode()) % 5**7
             self.cases[str(case)] += 1
-            verdicts.append({"id": name, "rationale": f"case {case}", "marks": marks_of(case, names, highest)})
-        return spoil(verdicts, fault)
+            rationale = f"case {case}{self.options.remark}"
+            verdicts.append({"id": name, "rationale": rationale, "marks": marks_of(case, names, highest)})
+        return (self.options.reply or RIGHT).replace(RIGHT, spoil(verdicts, fault))
 
     def number(self, body: dict[str, Any], fault: str) -> str:
         case = int(re.search(r"case (\d+)", body["messages"][-1]["content"]).group(1))
@@ -163,7 +170,7 @@ class Server:
             call = {"id": "c", "type": "function", "function": {"name": "give_verdicts", "arguments": text}}
             message = {"role": "assistant", "content": None, "tool_calls": [call]}
         usage = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}
-        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        choice = {"index": 0, "finish_reason": self.options.finish_reason, "message": message}
         common = {"id": "x", "object": "chat.completion", "created": 1, "model": "judge"}
         return {**common, "choices": [choice], "usage": usage}
 
@@ -215,7 +222,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--retry_after", default="1")
     parser.add_argument("--key", default="", help="refuse every other key, and quote it, as some servers do")
     parser.add_argument("--preamble", default="", help="what stands before the quoted key")
-    parser.add_argument("--reply", default="", help="always this text")
+    parser.add_argument("--reply", default="", help=f"always this text; {RIGHT} in it is the right reply")
+    parser.add_argument("--remark", default="", help="stands behind every rationale")
+    parser.add_argument("--finish_reason", default="stop")
     return parser
 
 

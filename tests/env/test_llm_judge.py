@@ -348,7 +348,8 @@ def test_a_closed_judge_says_so(serve, make_judge, case):
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["single", "group"])
 def test_a_thousand_transcripts_at_thirty_percent_faults(serve, make_judge, case, mode, tmp_path):
-    server = serve(rate=0.3, faults=",".join(FAULTS["TRANSIENT"] + FAULTS["HARMLESS"]), retry_after="0.01", hang_s=60)
+    faults = ",".join(FAULTS["TRANSIENT"] + FAULTS["HARMLESS"])
+    server = serve(rate=0.48, faults=faults, retry_after="0.01", hang_s=60)  # 15 kinds of 19 are true faults
     judge = make_judge(server, mode=mode, timeout_s=5, max_attempts=6, cache_dir=str(tmp_path), concurrency=16)
     numbers = list(range(1000))
     scores = judge.score([case(number) for number in numbers])
@@ -357,7 +358,7 @@ def test_a_thousand_transcripts_at_thirty_percent_faults(serve, make_judge, case
     assert_right([scores[number] for number in scored], scored)
     assert all(score.reason for score in scores)
     stats = server.stats()
-    assert sum(stats["counts"].get(fault, 0) for fault in FAULTS["TRANSIENT"]) > 0.15 * stats["requests"]
+    assert sum(stats["counts"].get(fault, 0) for fault in FAULTS["TRANSIENT"]) >= 0.3 * stats["requests"]
     before = judge.totals.requests
     again = judge.score([case(number) for number in scored]) if mode == "single" else []
     assert_right(again, scored if mode == "single" else [])
