@@ -69,8 +69,8 @@ def test_a_run_outlives_its_judges_server_on_outcome_alone_says_so_once_and_reco
     trainer = train()
     lines = [json.loads(line) for line in (trainer.folder / "metrics.jsonl").read_text().splitlines()]
     rates = [line["judge/missing_rate"] for line in lines]
-    # In the fifth step one request finds out that the server is back, and those that come meanwhile wait for it.
-    assert rates == [0.0, 0.0, 1.0, 1.0, 0.0, 0.0]
+    # In the fifth step one request finds out that the server is back, and those that come before its turn do not wait.
+    assert rates[:4] == [0.0, 0.0, 1.0, 1.0] and rates[4] < 1.0 and rates[5] == 0.0
     assert [line["awpo/variance_reasoning"] > 0 for line in lines] == [True, True, False, False, True, True]
     assert all(line["grad_norm"] > 0 for line in lines)
     told = [record.getMessage() for record in caplog.records if record.name == "awpo_agent.judging"]
