@@ -128,6 +128,17 @@ def set_aside(folder: Path) -> None:
         folder.rename(old)
 
 
+def set_aside_newer(folder: Path, step: int) -> None:
+    """Move checkpoints after a step to ``checkpoints.old``: a run that goes on from there never made them."""
+    newer = [path for path in _checkpoints(folder) if _step_of(path) > step]
+    if newer:
+        old = folder.with_name(folder.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        old.mkdir()
+        for path in newer:
+            path.rename(old / path.name)
+
+
 def prune(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints, and what killed processes left behind."""
     for old in [*_checkpoints(folder)[:-keep], *folder.glob(".checkpoint-*.part"), *folder.glob(".checkpoint-*.old")]:
@@ -136,4 +147,8 @@ def prune(folder: Path, keep: int) -> None:
 
 def _checkpoints(folder: Path) -> list[Path]:
     found = [path for path in folder.glob("checkpoint-*") if path.name.removeprefix("checkpoint-").isdecimal()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("checkpoint-")))
+    return sorted(found, key=_step_of)
+
+
+def _step_of(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-"))

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
 
 from torch import nn
@@ -113,7 +114,14 @@ def load_policy(name: str, dtype: str = "float32") -> tuple[nn.Module, PreTraine
     path = _find_policy(name)
     with _explained(name):
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="sdpa")
+        options = {"dtype": dtype, "attn_implementation": "sdpa"}
+        if _has_adapters(path):
+            from peft import AutoPeftModelForCausalLM
+
+            # Merged, so that whoever trains on trains on what was learnt, with adapters of its own or without.
+            model = AutoPeftModelForCausalLM.from_pretrained(path, **options).merge_and_unload().requires_grad_(True)
+        else:
+            model = AutoModelForCausalLM.from_pretrained(path, **options)
     return model, tokenizer
 
 
@@ -121,7 +129,20 @@ def load_model_config(name: str) -> PreTrainedConfig:
     """Load a model's configuration without its weights; `name` and errors are those of `load_policy`."""
     path = _find_policy(name)
     with _explained(name):
+        if _has_adapters(path):
+            from peft import PeftConfig
+
+            path = PeftConfig.from_pretrained(path).base_model_name_or_path
         return AutoConfig.from_pretrained(path)
+
+
+def _has_adapters(path: str) -> bool:
+    """Whether a folder holds LoRA adapters of a model instead of the model."""
+    if not (Path(path) / "adapter_config.json").is_file():
+        return False
+    if find_spec("peft") is None:
+        raise UsageError(f"{path!r} holds adapters, and peft is not installed; run pip install 'awpo[peft]'")
+    return True
 
 
 def _find_policy(name: str) -> str:

@@ -8,33 +8,35 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import gymnasium
 import numpy as np
 from accelerate import Accelerator
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import GradientAccumulationPlugin, gather_object, set_seed
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from awpo_agent.advantages import ESTIMATORS, Advantages, Estimator, count_begun, staged
 from awpo_agent.arguments import to_yaml
 from awpo_agent.chat import ChatTokens
-from awpo_agent.checkpoint import newest_checkpoint, prune, read_state, save_checkpoint, set_aside
+from awpo_agent.checkpoint import newest_checkpoint, prune, read_state, save_checkpoint, set_aside, set_aside_newer
 from awpo_agent.config import AWPOConfig
 from awpo_agent.engines.base import Engine, EngineFailure
 from awpo_agent.engines.hf import TransformersEngine
-from awpo_agent.judging import JudgeBill, JudgeFailure, JudgeWatch, refuse_missing
+from awpo_agent.judging import JudgeBill, JudgeWatch, refuse_missing
 from awpo_agent.learner import Learner
 from awpo_agent.metrics import advantage_metrics, episode_record, reward_tensors, rollout_metrics
 from awpo_agent.processes import join_processes
 from awpo_agent.rollout import EnvironmentPool, EpisodeKey, RolloutLimits, collect
 from awpo_agent.tracking import RunRecorder
 from awpo_agent.types import Rollout
-from awpo_env.errors import UsageError
+from awpo_env.errors import AwpoError, UsageError
 from awpo_env.judges.base import Judge
 
 _LAST_TASK_SEED = 2**31 - 1
+
+T = TypeVar("T")
 
 
 class Callback(Protocol):
@@ -76,7 +78,11 @@ class AWPOTrainer:
     ) -> None:
         join_processes()
         self.accelerator = Accelerator(
-            mixed_precision="bf16" if args.bf16 else None, log_with=args.report_to or None, project_dir=args.output_dir
+            # Said here, or what the launcher's configuration says would hold against the settings.
+            mixed_precision="bf16" if args.bf16 else "no",
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+            log_with=args.report_to or None,
+            project_dir=args.output_dir,
         )
         args.check(self.accelerator.num_processes)
         set_seed(args.seed)
@@ -141,7 +147,7 @@ class AWPOTrainer:
                 self._train_step(recorder)
                 if self.args.save_steps and self.step % self.args.save_steps == 0:
                     self.save()
-        except (JudgeFailure, EngineFailure):  # raised before the update, so the state is that of a whole step
+        except AwpoError:  # raised between two updates, so the state is that of a whole step
             self.save()
             raise
         self.save()
@@ -164,7 +170,7 @@ class AWPOTrainer:
 
     def _train_step(self, recorder: RunRecorder | None) -> None:
         started = time.perf_counter()
-        rollouts = self._collect()
+        rollouts = self._all_or_none(self._collect)
         collected = time.perf_counter()
         advantages, all_rollouts = self._estimate(rollouts)
         size = self.args.num_generations
@@ -178,7 +184,6 @@ class AWPOTrainer:
         is_own_sample = isinstance(self.engine, TransformersEngine)
         mode = "none" if is_own_sample else self.args.importance_sampling_mode
         metrics = self.learner.update(rollouts, advantages, self.step, mode)
-        self._forget_weights()
         self.step += 1
         self._begin_stages(figures)
         if recorder is not None:
@@ -198,6 +203,24 @@ class AWPOTrainer:
             self.accelerator.log(metrics, step=self.step)
             for callback in self._callbacks:
                 callback(self.step, metrics)
+        self._all_or_none(self._forget_weights)  # last: a push that fails leaves a whole step behind
+
+    def _all_or_none(self, work: Callable[[], T]) -> T:
+        """Do what may fail on one process alone; then all fail, or they would wait for that one for ever."""
+        result, failure = None, None
+        try:
+            result = work()
+        except AwpoError as error:
+            failure = error
+        told = [None if failure is None else str(failure)]
+        if self.accelerator.num_processes > 1:
+            told = gather_object(told)
+        if failure is not None:
+            raise failure
+        for number, text in enumerate(told):
+            if text is not None:
+                raise EngineFailure(f"process {number}: {text}")
+        return result
 
     def _probes(self, recorder: RunRecorder | None) -> bool:
         """Whether this process looks at its gradients in this step; one is enough."""
@@ -245,6 +268,8 @@ class AWPOTrainer:
             return
         folder = newest_checkpoint(self.folder / "checkpoints") if wanted == "last" else Path(wanted)
         state = read_state(folder)
+        if self.accelerator.is_main_process:
+            set_aside_newer(self.folder / "checkpoints", state["step"])
         self.learner.load(folder)
         self.step = state["step"]
         self._stages_begun = state["stages_begun"]

@@ -36,7 +36,7 @@ FINALISTS: Mapping[str, tuple[str, ...]] = {
     "mixed": ("--advantage_estimator", "mixed"),
     "awpo, reasoning_scale group_std": ("--advantage_estimator", "awpo", "--awpo_reasoning_scale", "group_std"),
     "awpo, all_wrong skip": ("--advantage_estimator", "awpo", "--awpo_all_wrong", "skip"),
-    "awpo, gate hard": ("--advantage_estimator", "awpo", "--awpo_gate", "hard"),
+    "awpo, all_wrong reason": ("--advantage_estimator", "awpo", "--awpo_all_wrong", "reason"),
 }
 BASES: Mapping[str, int] = {"shipped": 12, "careless": 12, "hasty": 48}
 """What is trained, and for how many batches of 64 episodes. The model that ships; one taught to slip now and then in

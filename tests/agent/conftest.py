@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from awpo_agent.chat import ChatTokens
+from awpo_agent.engines.base import EngineFailure
 from awpo_agent.tokenizer import train_tokenizer
 from awpo_env.env import ToolUseEnv
 from awpo_env.suites import load_suite
@@ -104,6 +105,19 @@ class FairJudge(VerdictJudge):
 
     def _one(self, transcript: Transcript) -> Score:
         return Score(1.0) if calls_a_tool(transcript) else super()._one(transcript)
+
+
+class LostJudge(VerdictJudge):
+    """On the second process it is gone for good after two steps of eight episodes and two solutions."""
+
+    def __init__(self) -> None:
+        self._num_scored = 0
+
+    def score(self, transcripts: Any) -> list[Score]:
+        self._num_scored += len(transcripts)
+        if os.environ.get("RANK") == "1" and self._num_scored > 20:
+            raise EngineFailure("the server is gone")
+        return super().score(transcripts)
 
 
 @pytest.fixture(scope="session")

@@ -23,10 +23,12 @@ from awpo_agent.advantages import ALL_OFF, AWPOSwitches, Stage, awpo, grpo
 from awpo_agent.arguments import parse_config
 from awpo_agent.batching import make_batch, micro_batches
 from awpo_agent.config import AWPOConfig
+from awpo_agent.engines.base import EngineFailure
 from awpo_agent.engines.hf import TransformersEngine
 from awpo_agent.judging import JudgeFailure
 from awpo_agent.losses import clipped_surrogate
 from awpo_agent.policy import plain_weights
+from awpo_agent.train import load_model_config, load_policy
 from awpo_agent.trainer import AWPOTrainer
 from awpo_env.errors import UsageError
 from awpo_env.types import Score
@@ -281,6 +283,54 @@ def test_sigterm_ends_the_run_after_the_step(run):
     assert same(weights(resumed), weights(run("whole")))
 
 
+class PushFails(TransformersEngine):
+    """An engine that takes two new versions of the weights, and refuses the third."""
+
+    def __init__(self, model):
+        super().__init__(model, max_rows=16, max_length=320)
+        self._num_pushes = 0
+
+    def weights_changed(self):
+        super().weights_changed()
+        self._num_pushes += 1
+        if self._num_pushes == 3:
+            raise EngineFailure("no room for the weights")
+
+
+def test_a_push_that_fails_leaves_the_checkpoint_of_a_whole_step(run, make_model, tmp_path):
+    whole = run("whole")
+    model = make_model()
+    with pytest.raises(EngineFailure, match="no room"):
+        run("failed", model=model, engine=PushFails(model))
+    (checkpoint,) = (tmp_path / "failed" / "checkpoints").iterdir()
+    assert checkpoint.name == "checkpoint-3" and len(lines_of(tmp_path / "failed")) == 3
+    resumed = run("failed", resume_from_checkpoint="last")
+    assert same(weights(resumed), weights(whole)) and metrics(resumed) == metrics(whole)
+
+
+def test_going_on_from_an_older_checkpoint_leaves_the_newer_ones_behind(run):
+    run("run", save_steps=1, save_total_limit=9)
+    folder = run("run", save_steps=1, max_steps=1).folder
+    older = run("branch", save_steps=1, save_total_limit=9).folder / "checkpoints" / "checkpoint-2"
+    branch = run("branch", max_steps=3, save_total_limit=1, resume_from_checkpoint=str(older))
+    names = {kind: {path.name for path in (branch.folder / kind).iterdir()} for kind in CHECKPOINTS}
+    assert names["checkpoints"] == {"checkpoint-3"}
+    assert names["checkpoints.old"] == {f"checkpoint-{step}" for step in (3, 4, 5)}
+    assert {path.name for path in (folder / "checkpoints.old").iterdir()} == {f"checkpoint-{n}" for n in range(1, 6)}
+
+
+CHECKPOINTS = ("checkpoints", "checkpoints.old")
+
+
+def test_the_settings_decide_and_not_what_the_launcher_says(run, monkeypatch):
+    want = run("plain")
+    AcceleratorState._reset_state(reset_partial_state=True)
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    got = run("launched")
+    assert same(weights(got), weights(want)) and metrics(got) == metrics(want)
+
+
 def test_a_second_run_in_the_same_folder_leaves_its_own_weights(run):
     run(max_steps=3, save_steps=1)
     second = run(max_steps=2, learning_rate=5e-3)
@@ -442,6 +492,20 @@ def test_adapters_are_all_that_is_trained_and_resume(run, make_model):
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_who_trains_on_from_adapters_trains_on_what_they_learnt(run, model_folder):
+    trainer = run("adapters", model=load_policy(str(model_folder))[0], lora_r=4, learning_rate=1e-2)
+    loaded, _ = load_policy(str(trainer.folder))
+    assert load_model_config(str(trainer.folder)).vocab_size == loaded.config.vocab_size
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        want, got = trainer.policy.eval()(ids).logits, loaded.eval()(ids).logits
+    assert torch.allclose(got, want, atol=1e-5)
+    assert {name.split(".")[0] for name in loaded.state_dict()} == {"model", "lm_head"} and any(
+        parameter.requires_grad for parameter in loaded.parameters()
+    )
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
 def test_adapters_for_modules_that_are_not_there_are_refused(run):
     with pytest.raises(UsageError, match="lora_target_modules"):
         run(lora_r=4, lora_target_modules=["query"])
@@ -569,6 +633,17 @@ def test_two_processes_make_the_update_of_one(run, model_folder, tmp_path, setti
         assert {name: line[name] for name in other} == pytest.approx(other, abs=1e-4)
     two_episodes = (tmp_path / "two" / "episodes.jsonl").read_text().splitlines()
     assert [json.loads(line)["messages"] for line in two_episodes] == [line["messages"] for line in episodes(one)]
+
+
+@pytest.mark.slow
+def test_what_fails_on_one_process_ends_all_with_a_checkpoint(model_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOST", "yes")
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    process = start(model_folder, *two, name="two")
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0 and "process 1: the server is gone" in errors
+    (checkpoint,) = (tmp_path / "two" / "checkpoints").iterdir()
+    assert checkpoint.name == "checkpoint-2" and len(lines_of(tmp_path / "two")) == 2
 
 
 @pytest.mark.heavy

@@ -9,6 +9,7 @@ import torch
 from conftest import (  # the caller puts this folder on the path
     FailingEnv,
     FairJudge,
+    LostJudge,
     UnevenEnv,
     VerdictEnv,
     VerdictJudge,
@@ -24,6 +25,8 @@ if __name__ == "__main__":
     env, judge = (UnevenEnv if "UNEVEN" in os.environ else VerdictEnv), VerdictJudge
     if "FAILING" in os.environ:
         env, judge = FailingEnv, FairJudge
+    if "LOST" in os.environ:
+        judge = LostJudge
     trainer = AWPOTrainer(
         model.double(),  # so that the order of sums does not show
         AWPOConfig(**json.loads(settings)),
