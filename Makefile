@@ -7,13 +7,15 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 TORCH := torch==2.13.0
 VLLM_VENV := .venv-vllm
 VLLM_PIP := $(VLLM_VENV)/bin/pip --disable-pip-version-check --quiet
+DEEPSPEED_VENV := .venv-deepspeed
+DEEPSPEED_PIP := $(DEEPSPEED_VENV)/bin/pip --disable-pip-version-check --quiet
 # One thread a process: the models here are small, the tests already use every core, and threads that wait for each other
 # on cores that others use make the quickstart many times slower.
 RUN := OMP_NUM_THREADS=1 $(BIN)/python
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup quickstart test heavy vllm bfcl check format bench mutation clean
+.PHONY: help setup quickstart test heavy vllm bfcl deepspeed gpu check format bench mutation clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +36,14 @@ vllm: $(VLLM_VENV)/.made ## run the tests that need vLLM, in an environment of i
 
 bfcl: $(VENV)/.bfcl ## run the tests that need bfcl-eval, which is added to .venv
 	$(RUN) -m pytest tests/env/bfcl $(PYTEST_ARGS)
+
+deepspeed: $(DEEPSPEED_VENV)/.made ## run the tests that need DeepSpeed, in an environment of its own
+	OMP_NUM_THREADS=1 DS_ACCELERATOR=cpu $(DEEPSPEED_VENV)/bin/python -m pytest -k zero2 -m "not gpu" \
+		tests/agent/test_sharding.py $(PYTEST_ARGS)
+
+gpu: $(VENV)/.dev ## run the checks that need GPUs and write what they measure to benchmarks/results
+	$(BIN)/python -m pytest -m gpu tests $(PYTEST_ARGS)
+	$(BIN)/python benchmarks/bench_gpu.py --json benchmarks/results/gpu.json
 
 check: $(VENV)/.dev ## lint and check the formatting
 	$(BIN)/ruff check .
@@ -57,8 +67,8 @@ mutation: $(VENV)/.dev ## mutate estimators, probes and losses, and list what no
 	cp -R awpo_agent awpo_env tools tests pyproject.toml build/mutation
 	cd build/mutation && { OMP_NUM_THREADS=1 timeout 3600 $(CURDIR)/$(BIN)/mutmut run; $(CURDIR)/$(BIN)/mutmut results; }
 
-clean: ## remove .venv, .venv-vllm, builds and caches
-	rm -rf $(VENV) $(VLLM_VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean: ## remove the environments, builds and caches
+	rm -rf $(VENV) $(VLLM_VENV) $(DEEPSPEED_VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:
@@ -86,6 +96,14 @@ $(VLLM_VENV)/.made: pyproject.toml examples/vllm_cpu/pyproject.toml
 	$(VLLM_PIP) install "$(TORCH)"
 	$(VLLM_PIP) install ./examples/vllm_cpu -e ".[vllm,judge]" "transformers[serving]" "pytest>=8.3"
 	$(VLLM_PIP) uninstall -y torchvision torchaudio torchcodec triton
+	@touch $@
+
+# Built beside the torch that is there; its parts for GPUs are built when they are first used.
+$(DEEPSPEED_VENV)/.made: pyproject.toml
+	$(PYTHON) -m venv $(DEEPSPEED_VENV)
+	$(DEEPSPEED_PIP) install "$(TORCH)" setuptools wheel ninja
+	$(DEEPSPEED_PIP) install -e ".[peft]" "pytest>=8.3"
+	DS_ACCELERATOR=cpu DS_BUILD_OPS=0 $(DEEPSPEED_PIP) install --no-build-isolation "deepspeed==0.19.8"
 	@touch $@
 
 # Without what it asks for, which would replace half of what is installed; these environments need none of it.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,7 +29,8 @@ def write_folder(folder: Path, write: Callable[[Path], object], seal: Callable[[
         seal: Called with the folder in the main process once all have written.
 
     Raises:
-        OSError: Writing failed, for example because the disk is full; `folder` is as it was before.
+        OSError: Writing failed, for example because the disk is full; `folder` is as it was before, or the new one
+            if all that failed was to make its name durable.
     """
     processes = PartialState()
     unfinished = folder.with_name(f".{folder.name}.part")
@@ -42,6 +45,9 @@ def write_folder(folder: Path, write: Callable[[Path], object], seal: Callable[[
         if processes.is_main_process:
             if seal is not None:
                 seal(unfinished)
+            # Whoever wrote them, and before the name: one that outlived its contents would stand for a torn folder.
+            for path in [*unfinished.rglob("*"), unfinished]:
+                make_durable(path)
             _put_in_place(unfinished, folder)
     except BaseException:
         if processes.is_main_process:
@@ -61,7 +67,24 @@ def _put_in_place(unfinished: Path, folder: Path) -> None:
         if retired.exists() and not folder.exists():
             retired.rename(folder)
         raise
+    make_durable(folder.parent)  # before the older folder is gone for good
     shutil.rmtree(retired, ignore_errors=True)
+
+
+def make_durable(path: Path) -> None:
+    """Return once the contents of a file, or the names in a folder, would outlive a power failure.
+
+    Raises:
+        OSError: The disk does not take them.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL or not path.is_dir():  # some file systems know no such thing for folders
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def save_checkpoint(folder: Path, write: Callable[[Path], object], state: Mapping[str, JSON]) -> None:
@@ -70,8 +93,8 @@ def save_checkpoint(folder: Path, write: Callable[[Path], object], state: Mappin
     Args:
         folder: Where it ends up.
         write: Writes weights, tokenizer and optimizer into the folder it is given, in every process.
-        state: What else a resumed run has to know. The sizes of all files are kept beside it: after a power failure a
-            folder may have its name and not yet its contents.
+        state: What else a resumed run has to know: `step` and `stages_begun`. The sizes of all files are kept beside
+            it, so that a checkpoint is known to be torn where a disk lost contents after all, or a copy was cut off.
     """
 
     def seal(unfinished: Path) -> None:
@@ -85,18 +108,40 @@ def read_state(folder: Path) -> dict[str, JSON]:
     """Return what `save_checkpoint` was told to keep.
 
     Raises:
-        UsageError: The folder is no checkpoint of a training run, or files of it are missing or cut off.
+        UsageError: The folder is no checkpoint of a training run or cannot be read, its state is damaged, or files of
+            it are missing or cut off.
     """
-    if not (folder / _STATE_FILE).is_file():
-        raise UsageError(f"{str(folder)!r} is no checkpoint of a training run; expected a folder with {_STATE_FILE}")
     try:
-        state = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))
-    except ValueError:
-        raise UsageError(f"{_STATE_FILE} of {str(folder)!r} is cut off; take an older checkpoint") from None
-    sizes = _sizes(folder)
+        text, sizes = (folder / _STATE_FILE).read_bytes(), _sizes(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"{str(folder)!r} is no checkpoint of a training run; expected a folder with {_STATE_FILE}"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"checkpoint {str(folder)!r} cannot be read ({error}); mend that or take another") from None
+    try:
+        state = json.loads(text.decode("utf-8"))
+        _check(state)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{_STATE_FILE} of {str(folder)!r} is damaged ({error}); take an older checkpoint") from None
     if torn := sorted(name for name, size in state.pop("files").items() if sizes.get(name) != size):
         raise UsageError(f"checkpoint {str(folder)!r} is torn: {torn[0]} is missing or cut off; take an older one")
     return state
+
+
+def _check(state: JSON) -> None:
+    if not isinstance(state, dict):
+        raise ValueError(f"it holds {state!r:.40}, expected an object")
+    for name in ("step", "stages_begun"):
+        if not _is_count(state.get(name)):
+            raise ValueError(f"{name} is {state.get(name)!r:.40}, expected a whole number from 0 on")
+    files = state.get("files")
+    if not isinstance(files, dict) or not all(map(_is_count, files.values())):
+        raise ValueError(f"files is {files!r:.40}, expected the size of each file by its name")
+
+
+def _is_count(value: JSON) -> bool:
+    return type(value) is int and value >= 0  # a bool is an int to isinstance
 
 
 def _sizes(folder: Path) -> dict[str, int]:

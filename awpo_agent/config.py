@@ -75,6 +75,8 @@ class AWPOConfig:
         num_iterations: Passes over each batch of episodes.
         steps_per_generation: Optimizer updates per pass; a batch is split by whole groups.
         epsilon: Clip radius of the probability ratio.
+        beta: Weight of the KL term that holds the policy by the model it started from; 0 leaves it out, as AWPO does.
+            Costs a copy of the model, or nothing under LoRA, and a forward pass more.
         importance_sampling_mode: How a batch is corrected for an engine whose probabilities are not quite the model's:
             ``token_truncate``, ``token_mask``, ``sequence_truncate``, ``sequence_mask``, or ``none`` to take them as
             they are. The transformers engine samples from the model itself; there nothing is corrected.
@@ -148,6 +150,7 @@ class AWPOConfig:
     num_iterations: int = 1
     steps_per_generation: int = 1
     epsilon: float = 0.2
+    beta: float = 0.0
     importance_sampling_mode: str = "token_truncate"
     importance_sampling_clip_max: float = 3.0
     advantage_estimator: str = "awpo"
@@ -211,6 +214,23 @@ class AWPOConfig:
         if problems:
             raise UsageError("; ".join(problems))
 
+    def wrong_when_sharded(self, samples_itself: bool) -> list[str]:
+        """Return what is impossible where no process has a whole model, one sentence each.
+
+        Args:
+            samples_itself: Whether tokens are sampled from the model in training.
+        """
+        problems = []
+        if samples_itself:
+            problems.append("FSDP leaves no process with a whole model to sample from; set engine to 'vllm'")
+        if self.awpo_probe_steps:
+            problems.append("awpo_probe_steps needs whole gradients, which FSDP shares out; set it to 0")
+        if self.beta and not self.lora_r:
+            problems.append(
+                "beta needs a copy of the whole model, which FSDP is there to avoid; set beta to 0, or lora_r"
+            )
+        return problems
+
     def _wrong_numbers(self) -> list[str]:
         at_least_one = ("generation_batch_size", "max_length", "max_turn_length", "max_steps", "logging_steps")
         at_least_one += ("per_device_train_batch_size", "num_iterations", "steps_per_generation", "save_total_limit")
@@ -218,12 +238,7 @@ class AWPOConfig:
         positive = ("temperature", "learning_rate", "max_grad_norm", "epsilon")
         positive += ("lora_alpha", "importance_sampling_clip_max")
         positive += ("vllm_server_timeout", "vllm_request_timeout", *(f"awpo_{name}" for name in POSITIVE))
-        not_negative = (
-            "warmup_steps",
-            "weight_decay",
-            "save_steps",
-            "seed",
-        )
+        not_negative = ("warmup_steps", "weight_decay", "save_steps", "seed", "beta")
         not_negative += ("awpo_probe_steps", "lora_r", "per_device_train_tokens")
         not_negative += tuple(f"awpo_{name}" for name in NOT_NEGATIVE)
         problems = [

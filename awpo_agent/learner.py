@@ -10,17 +10,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator, DistributedType
+from accelerate import Accelerator
 from torch import nn
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import get_scheduler
 
 from awpo_agent.advantages import Advantages
 from awpo_agent.batching import make_batch, micro_batches
 from awpo_agent.config import AWPOConfig
 from awpo_agent.importance import importance_weights
-from awpo_agent.losses import clipped_surrogate, sampled_logprobs
-from awpo_agent.policy import prepare_policy, read_policy, write_policy
+from awpo_agent.losses import clipped_surrogate, reference_kl, sampled_logprobs
+from awpo_agent.policy import check_written, prepare_policy, read_policy, write_policy
 from awpo_agent.probes import gradient_probe
+from awpo_agent.processes import shares_weights
+from awpo_agent.reference import Reference
 from awpo_agent.types import Rollout, TrainBatch
 
 _STATE_FOLDER = "training_state"
@@ -49,10 +52,9 @@ class Learner:
 
     def __init__(self, model: nn.Module, args: AWPOConfig, accelerator: Accelerator) -> None:
         self._args, self._accelerator = args, accelerator
-        if (deepspeed := accelerator.state.deepspeed_plugin) is not None:
-            # DeepSpeed asks a data loader for it where it can; there is none here.
-            deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = args.per_device_train_batch_size
+        _configure_sharding(accelerator, args)
         policy = prepare_policy(model, args)
+        self._reference = Reference(policy, args.temperature, accelerator.device) if args.beta else None
         trained = [weight for weight in policy.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=args.learning_rate, weight_decay=args.weight_decay)
         self._scorer, self._optimizer = accelerator.prepare(_Scorer(policy, args.temperature), optimizer)
@@ -63,7 +65,7 @@ class Learner:
             num_training_steps=args.max_steps * args.num_iterations * args.steps_per_generation,
         )
         accelerator.register_for_checkpointing(self._schedule)
-        if not self.is_sharded:
+        if not shares_weights(accelerator):
             # The checkpoint's own folder has the weights; accelerate need not write them a second time.
             accelerator.register_save_state_pre_hook(lambda models, weights, folder: weights.clear())
             accelerator.register_load_state_pre_hook(lambda models, folder: models.clear())
@@ -78,11 +80,6 @@ class Learner:
         """Of the next update."""
         return self._schedule.get_last_lr()[0]
 
-    @property
-    def is_sharded(self) -> bool:
-        """Whether no process has all weights, so that the policy cannot be used as a model of its own."""
-        return self._accelerator.distributed_type == DistributedType.FSDP
-
     def save(self, folder: Path) -> None:
         """Write weights, optimizer and schedule into an existing folder; every process calls this."""
         weights = self._accelerator.get_state_dict(self._scorer)
@@ -92,10 +89,25 @@ class Learner:
         self._accelerator.save_state(folder / _STATE_FOLDER)
 
     def load(self, folder: Path) -> None:
-        """Go back to what `save` wrote; every process calls this."""
-        if not self.is_sharded:
+        """Go back to what `save` wrote, at the rates of the settings; every process calls this.
+
+        Raises:
+            UsageError: The folder is that of another model, or of other adapters.
+        """
+        check_written(self.policy, folder)
+        if not shares_weights(self._accelerator):
             read_policy(self.policy, folder)
         self._accelerator.load_state(folder / _STATE_FOLDER)
+        self._follow_settings()
+
+    def _follow_settings(self) -> None:
+        """Take the learning rate and weight decay of the settings; the optimizer has come with those of its file."""
+        for group in self._optimizer.param_groups:
+            group["weight_decay"] = self._args.weight_decay
+            group["initial_lr"] = self._args.learning_rate
+            group["lr"] = self._args.learning_rate * self._schedule.lr_lambdas[0](self._schedule.last_epoch)
+        self._schedule.base_lrs = [group["initial_lr"] for group in self._optimizer.param_groups]
+        self._schedule._last_lr = [group["lr"] for group in self._optimizer.param_groups]
 
     def probe(self, rollouts: Sequence[Rollout], advantages: Advantages) -> dict[str, float]:
         """Return `gradient_probe` of this process's groups, to be called before `update`; nothing changes by it.
@@ -145,8 +157,8 @@ class Learner:
         loss = self._total(sums.pop("loss", 0.0)) / updates
         num_tokens = self._total(sums.pop("tokens", 0.0))
         # Where no advantage differs from 0 no token was looked at, and its figures do not exist.
-        names = ("clip_ratio", "approx_kl", "logprob_gap", "entropy") if num_tokens else ()
-        means = {name: self._total(sums[name]) / num_tokens for name in names}
+        names = ("clip_ratio", "approx_kl", "logprob_gap", "entropy", *(("kl",) if self._reference else ()))
+        means = {name: self._total(sums[name]) / num_tokens for name in names if num_tokens}
         return {"loss": loss, "grad_norm": grad_norm, **means, **figures}
 
     @torch.no_grad()
@@ -196,18 +208,19 @@ class Learner:
         epsilon: float,
         sums: Counter[str],
     ) -> None:
-        """One update, in micro-batches; sequences without advantage are counted but not computed."""
+        """One update, in micro-batches; sequences nothing pulls at are counted but not computed."""
         num_tokens = self._total(float(batch.is_sampled_BT[rows].sum()))
         if num_tokens == 0:
             return
-        has_signal = [row for row in rows if batch.advantages_B[row] != 0]
-        for part, counts, is_last in self._passes(rollouts, has_signal):
+        pulled = [row for row in rows if batch.advantages_B[row] != 0 or self._reference]
+        is_last = False
+        for part, counts, is_last in self._passes(rollouts, pulled):
             self._accelerator.sync_gradients = is_last  # what DeepSpeed goes by
             with contextlib.nullcontext() if is_last else self._accelerator.no_sync(self._scorer):
                 self._backward(batch.rows(part), counts, num_tokens, epsilon, sums)
-        sums["grad_norm"] += float(
-            self._accelerator.clip_grad_norm_(self._scorer.parameters(), self._args.max_grad_norm)
-        )
+        if is_last:  # where no process had anything to compute DeepSpeed has no norm, or one of long ago
+            norm = self._accelerator.clip_grad_norm_(self._scorer.parameters(), self._args.max_grad_norm)
+            sums["grad_norm"] += float(norm)
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
@@ -221,6 +234,12 @@ class Learner:
         # Weights are not negative, so the smaller of two products stays the smaller.
         advantages_N = (advantages_B[:, None] * weights_BT)[is_sampled_BT]
         loss, parts = clipped_surrogate(logprobs_N, old_logprobs_N, advantages_N, num_tokens, epsilon)
+        if self._reference is not None:
+            with self._accelerator.autocast():
+                reference_N = self._reference.logprobs(self._scorer, ids_BT, is_sampled_BT)
+            kl_N = reference_kl(logprobs_N, reference_N)
+            loss = loss + self._args.beta * kl_N.sum() / num_tokens
+            parts = {**parts, "kl": kl_N.detach().sum()}
         # Gradients are averaged over processes, so each scales its share of the sum up again.
         self._accelerator.backward(loss * self._accelerator.num_processes if counts else loss * 0.0)
         if counts:
@@ -249,3 +268,17 @@ class Learner:
 
     def _largest(self, value: float) -> float:
         return float(self._accelerator.gather(torch.tensor([value], device=self._accelerator.device)).max())
+
+
+def _configure_sharding(accelerator: Accelerator, args: AWPOConfig) -> None:
+    """Say what accelerate leaves open, or decides to the learner's harm."""
+    if (deepspeed := accelerator.state.deepspeed_plugin) is not None:
+        # Asked of a data loader where there is one, and clipped at 1 whatever is asked for later.
+        deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = args.per_device_train_batch_size
+        deepspeed.deepspeed_config["gradient_clipping"] = args.max_grad_norm
+    if shares_weights(accelerator) and args.bf16:
+        # accelerate rounds outputs too, here log-probabilities, of which 8 bits leave steps of 0.03; and the gradients'
+        # sums.
+        accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(
+            param_dtype=torch.bfloat16, reduce_dtype=torch.float32
+        )

@@ -132,3 +132,17 @@ def clipped_surrogate(
             "logprob_gap": log_ratio_N.abs().sum(),
         }
     return loss, sums
+
+
+def reference_kl(logprobs_N: torch.Tensor, reference_logprobs_N: torch.Tensor) -> torch.Tensor:
+    """Return how far the policy has gone from its reference at each token: ``exp(d) - d - 1``, ``d = ref - policy``.
+
+    Its expectation is KL(policy || reference), and it is never negative. Source: the estimator k3 as GRPO has it
+    (arXiv 2402.03300), tag ``paper`` of that paper; AWPO's objective has no such term.
+
+    Args:
+        logprobs_N: Under the policy being trained.
+        reference_logprobs_N: Under the model that the run started from.
+    """
+    gap_N = reference_logprobs_N - logprobs_N
+    return torch.expm1(gap_N) - gap_N

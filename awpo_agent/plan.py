@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedConfig
 
 from awpo_agent.config import AWPOConfig
 from awpo_agent.losses import MOST_LOGITS
+from awpo_env.errors import UsageError
 
 Sharding = Literal["none", "optimizer", "weights"]
 """What is divided among processes: nothing (DDP), gradients and optimizer (ZeRO-2), or weights too (FSDP2)."""
@@ -130,23 +131,24 @@ def make_plan(args: AWPOConfig, shape: ModelShape, num_processes: int = 1, shard
     """
     tokens = args.generation_batch_size * args.max_length
     fixed = _fixed_memory(args, shape, num_processes, sharding)
+    kept = {name: size for name, size in fixed.items() if name in ("weights", "optimizer", "reference")}
     # Twice as many operations as weights for each token; the backward pass costs two forward passes, and checkpointed
-    # layers one more.
-    passes = (4 if args.gradient_checkpointing else 3) * args.num_iterations
+    # layers and a reference one more each.
+    passes = ((4 if args.gradient_checkpointing else 3) + bool(args.beta)) * args.num_iterations
     return Plan(
         shape=shape,
-        places=_places(args, num_processes, sharding),
+        places=_places(args, shape, num_processes, sharding),
         episodes=args.generation_batch_size,
         tokens=tokens,
         updates=args.num_iterations * args.steps_per_generation,
         training=fixed | _update_memory(args, shape),
-        sampling={name: fixed[name] for name in ("weights", "optimizer")} | _rollout_memory(args, shape, num_processes),
+        sampling=kept | _rollout_memory(args, shape, num_processes),
         rollout_flops=2.0 * shape.parameters * tokens,
         update_flops=2.0 * shape.parameters * tokens * passes,
     )
 
 
-def _places(args: AWPOConfig, num_processes: int, sharding: Sharding) -> dict[str, str]:
+def _places(args: AWPOConfig, shape: ModelShape, num_processes: int, sharding: Sharding) -> dict[str, str]:
     share = args.generation_batch_size // num_processes
     divided = {"none": "", "optimizer": ", optimizer divided", "weights": ", weights and optimizer divided"}[sharding]
     processes = f"{num_processes} process{'es' if num_processes > 1 else ''}"
@@ -155,9 +157,12 @@ def _places(args: AWPOConfig, num_processes: int, sharding: Sharding) -> dict[st
         ("vllm", "colocate"): f"vLLM in the same, {args.vllm_gpu_memory_utilization:.0%} of each device",
         ("vllm", "server"): f"vLLM at {', '.join(args.vllm_server_urls)}",
     }[args.engine, args.vllm_mode]
+    pushed = shape.parameters * (_HALF if args.bf16 else _SINGLE) / _GIB
+    push = {"weights": f"{pushed:.1f} GiB in a file after each step, one for each machine, read by its servers"}
     return {
         "training": f"{processes}{divided}",
         "sampling": engine,
+        **(push if (args.engine, args.vllm_mode) == ("vllm", "server") else {}),
         "episodes": f"{args.num_prompts} tasks x {args.num_generations}, {share} on each process",
         "judge": "none" if args.judge == "none" else f"{args.judge}, beside the episodes",
     }
@@ -167,17 +172,22 @@ def _fixed_memory(args: AWPOConfig, shape: ModelShape, num_processes: int, shard
     """What is there as long as the run is, and the gradients."""
     over_weights = num_processes if sharding == "weights" else 1
     over_optimizer = 1 if sharding == "none" else num_processes
+    # DeepSpeed rounds weights and gradients, and keeps its share of the weights in single precision by the optimizer.
+    is_rounded = sharding == "optimizer" and args.bf16
+    size, states = (_HALF, _ADAMW_STATES + 1) if is_rounded else (_SINGLE, _ADAMW_STATES)
     memory = {
-        "weights": shape.parameters * _SINGLE // over_weights,
-        "gradients": shape.trained * _SINGLE // over_optimizer,
-        "optimizer": shape.trained * _SINGLE * _ADAMW_STATES // over_optimizer,
+        "weights": shape.parameters * size // over_weights,
+        "gradients": shape.trained * size // over_optimizer,
+        "optimizer": shape.trained * _SINGLE * states // over_optimizer,
     }
     if sharding == "weights":
         # Two layers, as the next is fetched while one is at work, and what lies outside of them all the time.
         at_work = shape.outside + 2 * (shape.parameters - shape.outside) // shape.layers
         memory["gathered weights"] = at_work * (_HALF if args.bf16 else _SINGLE)
-    elif args.bf16:
+    elif args.bf16 and not is_rounded:
         memory["weights in bfloat16"] = shape.trained * _HALF
+    if args.beta and not args.lora_r:
+        memory["reference"] = shape.parameters * _SINGLE
     return memory
 
 
@@ -232,5 +242,11 @@ def plan_of(args: AWPOConfig, config: Any, num_processes: int) -> Plan:
         args: Settings, already checked.
         config: The model's configuration.
         num_processes: Of the launch.
+
+    Raises:
+        UsageError: The settings are impossible with the sharding that was asked for.
     """
-    return make_plan(args, measure_model(config, args), num_processes, read_sharding())
+    sharding = read_sharding()
+    if sharding == "weights" and (problems := args.wrong_when_sharded(args.engine == "transformers")):
+        raise UsageError("; ".join(problems))
+    return make_plan(args, measure_model(config, args), num_processes, sharding)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -14,6 +15,7 @@ from awpo_agent.config import AWPOConfig
 from awpo_env.errors import UsageError
 
 _PEFT_PREFIX = "base_model.model."
+_ADAPTERS = "adapter_model.safetensors"
 
 
 def prepare_policy(model: nn.Module, args: AWPOConfig) -> nn.Module:
@@ -85,27 +87,72 @@ def write_policy(policy: nn.Module, folder: Path, state: dict[str, Any]) -> None
         folder: Exists.
         state: The weights by name; not those of `policy` itself, which may be shared out among processes.
     """
-    policy.save_pretrained(folder, state_dict=state)
+    # Gathered from several processes, tied weights are no longer one, and would be written twice.
+    once = {name: tensor for name, tensor in state.items() if name not in _tied(policy)}
+    policy.save_pretrained(folder, state_dict=once)
 
 
 def read_policy(policy: nn.Module, folder: Path) -> None:
-    """Load what `write_policy` wrote into a policy of the same kind.
-
-    Raises:
-        UsageError: The folder is that of another model.
-    """
+    """Load what `write_policy` wrote into a policy of the same kind, see `check_written`."""
+    found = {name: tensor for file in _weight_files(folder) for name, tensor in load_file(file).items()}
     if has_adapters(policy):
         from peft import set_peft_model_state_dict
 
-        set_peft_model_state_dict(policy, load_file(folder / "adapter_model.safetensors"))
-        return
-    found: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("model*.safetensors")):
-        found |= load_file(file)
-    own = policy.state_dict()
+        set_peft_model_state_dict(policy, found)
+    else:
+        policy.load_state_dict(found, strict=False)
+
+
+def check_written(policy: nn.Module, folder: Path) -> None:
+    """Refuse what `write_policy` wrote of a policy of another kind; only names and shapes are read.
+
+    Raises:
+        UsageError: It is that of another model, or one of the two has adapters, or others.
+    """
+    if has_adapters(policy) is not (folder / _ADAPTERS).is_file():
+        kinds = ("LoRA adapters alone", "the whole model")
+        trained, asked = kinds if not has_adapters(policy) else reversed(kinds)
+        raise UsageError(f"{str(folder)!r} has trained {trained}, the settings train {asked}; set lora_r as it was")
+    found = {}
+    for file in _weight_files(folder):
+        with safe_open(file, framework="pt") as weights:
+            found |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    own = _shapes(policy)
     # Weights that are tied are written once.
-    written = {own[name].data_ptr() for name in found.keys() & own.keys()}
-    strange = [*(found.keys() - own.keys()), *(name for name in own if own[name].data_ptr() not in written)]
-    if strange:
+    if strange := sorted((found.keys() ^ own.keys()) - _tied(policy)):
         raise UsageError(f"{str(folder)!r} is a checkpoint of another model: only one of the two has {strange[0]}")
-    policy.load_state_dict(found, strict=False)
+    if other := [name for name in found if name in own and found[name] != own[name]]:
+        name = other[0]
+        raise UsageError(
+            f"{str(folder)!r} is a checkpoint of another model: its {name} is {found[name]}, not {own[name]}; set "
+            f"{'lora_r' if has_adapters(policy) else 'model'} as it was"
+        )
+    if has_adapters(policy):
+        _check_scale(policy, folder)
+
+
+def _check_scale(policy: nn.Module, folder: Path) -> None:
+    from peft import PeftConfig
+
+    written, own = PeftConfig.from_pretrained(str(folder)).lora_alpha, policy.peft_config["default"].lora_alpha
+    if written != own:
+        raise UsageError(f"{str(folder)!r} was trained with lora_alpha {written}, not {own}; set it as it was")
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    adapters = folder / _ADAPTERS
+    return [adapters] if adapters.is_file() else sorted(folder.glob("model*.safetensors"))
+
+
+def _shapes(policy: nn.Module) -> dict[str, tuple[int, ...]]:
+    state = policy.state_dict()
+    if has_adapters(policy):
+        from peft import get_peft_model_state_dict
+
+        state = get_peft_model_state_dict(policy, state_dict=state)
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
+def _tied(policy: nn.Module) -> set[str]:
+    """Names under which a weight appears for another time."""
+    return set(policy.all_tied_weights_keys)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
-from accelerate import PartialState
+from accelerate import Accelerator, DistributedType, PartialState
 from accelerate.utils import is_deepspeed_available, parse_flag_from_env
 
 from awpo_env.errors import UsageError
@@ -41,3 +41,8 @@ def join_processes() -> PartialState:
             "accelerators, and this machine has none; launch with examples/accelerate/multi_cpu.yaml here"
         )
     return state
+
+
+def shares_weights(accelerator: Accelerator) -> bool:
+    """Whether the weights are shared out (FSDP): no process has a model that can be used as one."""
+    return accelerator.distributed_type == DistributedType.FSDP

@@ -14,6 +14,7 @@ import gymnasium
 
 from awpo_agent.chat import ChatTokens
 from awpo_agent.engines.base import Completion, Engine, Sampling
+from awpo_agent.interruption import Interruption
 from awpo_agent.judging import JudgeDesk
 from awpo_agent.types import Rollout
 from awpo_env.demonstrations import solve
@@ -140,19 +141,24 @@ class EnvironmentPool:
     def __init__(self, make: Callable[[], gymnasium.Env[dict[str, Any], str]]) -> None:
         self._make = make
         self._idle: list[gymnasium.Env[dict[str, Any], str]] = []
+        self._taken: list[gymnasium.Env[dict[str, Any], str]] = []
 
     def take(self) -> gymnasium.Env[dict[str, Any], str]:
         """Return an environment nobody else uses."""
-        return self._idle.pop() if self._idle else self._make()
+        env = self._idle.pop() if self._idle else self._make()
+        self._taken.append(env)
+        return env
 
     def give_back(self, env: gymnasium.Env[dict[str, Any], str]) -> None:
         """Return an environment after its episode."""
+        self._taken.remove(env)
         self._idle.append(env)
 
     def close(self) -> None:
-        """Close all idle environments."""
-        while self._idle:
-            self._idle.pop().close()
+        """Close all environments, those too whose episodes were broken off."""
+        for environments in (self._idle, self._taken):
+            while environments:
+                environments.pop().close()
 
 
 def collect(
@@ -165,6 +171,7 @@ def collect(
     on_end: Callable[[Rollout], None] | None = None,
     tool_concurrency: int = 64,
     judges_references: bool = False,
+    interruption: Interruption | None = None,
 ) -> list[Rollout]:
     """Run one episode per key, all at the same time, and return the rollouts in the order of the keys.
 
@@ -173,6 +180,10 @@ def collect(
         on_end: Called with each rollout as it ends, for progress bars.
         tool_concurrency: Most episodes that wait for their tools at the same time; others wait for their turn.
         judges_references: Whether the judge scores the own solution of each group's task, too.
+        interruption: Breaks all episodes off when it is asked for.
+
+    Raises:
+        asyncio.CancelledError: They were broken off.
     """
     threads = ThreadPoolExecutor(tool_concurrency, thread_name_prefix="awpo-step")
     sizes = Counter(key.task_seed for key in keys)
@@ -201,7 +212,7 @@ def collect(
         ]
 
     with threads:
-        return asyncio.run(everything())
+        return asyncio.run((interruption or Interruption()).unless_asked(everything()))
 
 
 async def _solutions(

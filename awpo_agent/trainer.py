@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -24,10 +24,11 @@ from awpo_agent.checkpoint import newest_checkpoint, prune, read_state, save_che
 from awpo_agent.config import AWPOConfig
 from awpo_agent.engines.base import Engine, EngineFailure
 from awpo_agent.engines.hf import TransformersEngine
+from awpo_agent.interruption import Interruption
 from awpo_agent.judging import JudgeBill, JudgeWatch, refuse_missing
 from awpo_agent.learner import Learner
 from awpo_agent.metrics import advantage_metrics, episode_record, reward_tensors, rollout_metrics
-from awpo_agent.processes import join_processes
+from awpo_agent.processes import join_processes, shares_weights
 from awpo_agent.rollout import EnvironmentPool, EpisodeKey, RolloutLimits, collect
 from awpo_agent.tracking import RunRecorder
 from awpo_agent.types import Rollout
@@ -95,8 +96,10 @@ class AWPOTrainer:
             raise UsageError("awpo_stages change the estimator that the settings name; leave them out with your own")
         self._own_estimator = estimator
         self._callbacks, self._on_episode = callbacks, on_episode
+        samples_itself = engine is None or isinstance(engine, TransformersEngine)
+        if shares_weights(self.accelerator) and (problems := args.wrong_when_sharded(samples_itself)):
+            raise UsageError("; ".join(problems))
         self.learner = Learner(model, args, self.accelerator)
-        self._refuse_sharded(engine)
         self.engine = engine or TransformersEngine(
             self.policy,
             max_rows=args.generation_batch_size,
@@ -107,15 +110,7 @@ class AWPOTrainer:
         self._stages_begun = 0
         self._begin_stages({})
         self._saved_step: int | None = None
-        self._should_stop = False
-
-    def _refuse_sharded(self, engine: Engine | None) -> None:
-        if not self.learner.is_sharded:
-            return
-        if engine is None or isinstance(engine, TransformersEngine):
-            raise UsageError("FSDP leaves no process with a whole model to sample from; set engine to 'vllm'")
-        if self.args.awpo_probe_steps:
-            raise UsageError("awpo_probe_steps needs whole gradients, which FSDP shares out; set it to 0")
+        self._interruption = Interruption()
 
     @property
     def policy(self) -> nn.Module:
@@ -128,18 +123,24 @@ class AWPOTrainer:
         return Path(self.args.output_dir)
 
     def train(self) -> None:
-        """Train to `args.max_steps`, writing records and checkpoints; SIGTERM ends the run after the current step."""
-        self._resume()
+        """Train to `args.max_steps`, writing records and checkpoints.
+
+        SIGTERM ends the run with a checkpoint: a step whose episodes are being played is dropped, one that is being
+        learnt from is finished.
+        """
         is_main = self.accelerator.is_main_process
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self._interruption.on_sigterm())
+            self._resume()
             recorder = stack.enter_context(contextlib.closing(RunRecorder(self.folder, self.step))) if is_main else None
             if is_main:
                 (self.folder / "config.yaml").write_text(to_yaml(self.args), encoding="utf-8")
             if self.args.report_to:
                 self.accelerator.init_trackers("awpo", config={"config": to_yaml(self.args)})
                 stack.callback(self.accelerator.end_training)
-            with _sigterm(self._ask_to_stop), contextlib.closing(self.environments):
-                self._train_steps(recorder)
+            stack.enter_context(contextlib.closing(self.environments))
+            self._all_or_none(self._renew_weights)
+            self._train_steps(recorder)
 
     def _train_steps(self, recorder: RunRecorder | None) -> None:
         try:
@@ -172,6 +173,8 @@ class AWPOTrainer:
         started = time.perf_counter()
         rollouts = self._all_or_none(self._collect)
         collected = time.perf_counter()
+        if self._stops():
+            return
         advantages, all_rollouts = self._estimate(rollouts)
         size = self.args.num_generations
         figures = {**rollout_metrics(all_rollouts, size), **advantage_metrics(advantages)}
@@ -203,7 +206,7 @@ class AWPOTrainer:
             self.accelerator.log(metrics, step=self.step)
             for callback in self._callbacks:
                 callback(self.step, metrics)
-        self._all_or_none(self._forget_weights)  # last: a push that fails leaves a whole step behind
+        self._all_or_none(self._renew_weights)  # last: a push that fails leaves a whole step behind
 
     def _all_or_none(self, work: Callable[[], T]) -> T:
         """Do what may fail on one process alone; then all fail, or they would wait for that one for ever."""
@@ -235,7 +238,10 @@ class AWPOTrainer:
         self.estimator: Estimator = self._own_estimator or named
 
     def _collect(self) -> list[Rollout]:
-        """Play this process's share of whole groups; which process plays a group does not change its episodes."""
+        """Play this process's share of whole groups; which process plays a group does not change its episodes.
+
+        Returns none if they are broken off, which is asked for on some process then.
+        """
         seeds = np.random.default_rng([self.args.seed, self.step]).integers(_LAST_TASK_SEED, size=self.args.num_prompts)
         share = self.args.generation_batch_size // self.accelerator.num_processes
         first = share * self.accelerator.process_index
@@ -244,12 +250,18 @@ class AWPOTrainer:
             for episode in range(first, first + share)
         ]
         limits = RolloutLimits(self.args.max_length, self.args.max_turn_length, self.args.temperature)
-        return collect(
-            *(self.environments, self.engine, self.chat, keys, limits, self.judge),
-            on_end=self._on_episode,
-            tool_concurrency=self.args.tool_concurrency,
-            judges_references=self.args.judges_references,
-        )
+        try:
+            return collect(
+                *(self.environments, self.engine, self.chat, keys, limits, self.judge),
+                on_end=self._on_episode,
+                tool_concurrency=self.args.tool_concurrency,
+                judges_references=self.args.judges_references,
+                interruption=self._interruption,
+            )
+        except asyncio.CancelledError:
+            if not self._interruption.is_asked:
+                raise
+            return []
 
     def _estimate(self, rollouts: list[Rollout]) -> tuple[Advantages, list[Rollout]]:
         """Estimate over the episodes of all processes, so that every process knows the whole batch's clip radius."""
@@ -274,29 +286,15 @@ class AWPOTrainer:
         self.step = state["step"]
         self._stages_begun = state["stages_begun"]
         self._begin_stages({})
-        self._forget_weights()
+        if folder.resolve().parent == (self.folder / "checkpoints").resolve():
+            self._saved_step = self.step  # nothing would be won by writing it once more
 
-    def _forget_weights(self) -> None:
-        """Tell an engine that keeps attention state that it is out of date."""
+    def _renew_weights(self) -> None:
+        """Give an engine that has weights of its own, or keeps attention state, those of now; all processes at once."""
         if hasattr(self.engine, "weights_changed"):
             self.engine.weights_changed()
 
-    def _ask_to_stop(self) -> None:
-        self._should_stop = True
-
     def _stops(self) -> bool:
         """Whether any process was asked to stop; all have to leave the loop after the same step."""
-        return any(gather_object([self._should_stop])) if self.accelerator.num_processes > 1 else self._should_stop
-
-
-@contextlib.contextmanager
-def _sigterm(stop: Callable[[], None]) -> Iterator[None]:
-    try:
-        before = signal.signal(signal.SIGTERM, lambda number, frame: stop())
-    except ValueError:  # not in the main thread, where signals cannot be had
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+        asked = self._interruption.is_asked
+        return any(gather_object([asked])) if self.accelerator.num_processes > 1 else asked

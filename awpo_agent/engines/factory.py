@@ -39,11 +39,13 @@ def make_engine(config: AWPOConfig, model: nn.Module) -> VLLMEngine | VLLMServer
 
     processes = PartialState()
     share = slice(processes.process_index, None, processes.num_processes)
+    machine = processes.process_index - processes.local_process_index  # the first process on it
     return VLLMServerEngine(
         model,
         config.vllm_server_urls[share],
-        Path(config.output_dir) / f"vllm_weights_{processes.process_index}",
+        Path(config.output_dir) / f"vllm_weights_{machine}",
         max_length=config.max_length,
+        dtype=torch.bfloat16 if config.bf16 else None,
         server_timeout_s=config.vllm_server_timeout,
         request_timeout_s=config.vllm_request_timeout,
         logs=[Path(log) for log in config.vllm_server_logs[share]],

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import torch
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 from torch import nn
 
@@ -40,6 +41,7 @@ class VLLMServerEngine:
         urls: Where they listen, ``http://host:port`` each.
         folder: Weights are handed over here, so the servers see it under the same path. It is emptied.
         max_length: Longest conversation in tokens; completions end there with ``length``. By default the model's limit.
+        dtype: In which weights are handed over, that of the servers; by default the module's.
         server_timeout_s: How long to wait for a server when none is there.
         request_timeout_s: Longest time for one answer, a whole turn of a conversation.
         logs: Files the servers' outputs go to, in the order of `urls`; their ends are quoted in errors.
@@ -55,6 +57,7 @@ class VLLMServerEngine:
         folder: Path,
         *,
         max_length: int | None = None,
+        dtype: torch.dtype | None = None,
         server_timeout_s: float = 240.0,
         request_timeout_s: float = 600.0,
         logs: Sequence[Path] = (),
@@ -64,7 +67,7 @@ class VLLMServerEngine:
         if wrong := [url for url in urls if not url.startswith(("http://", "https://"))]:
             raise UsageError(f"{wrong[0]!r} is no address of a vLLM server, expected http://host:port")
         self.max_length = max_length or model.config.max_position_embeddings
-        self._weights = WeightsFolder(model, folder)
+        self._weights = WeightsFolder(model, folder, dtype)
         self._server_timeout_s = server_timeout_s
         self._background = BackgroundLoop()
         files = [*logs, *[None] * len(urls)]

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from safetensors.torch import save_file
 from torch import nn
 
@@ -26,15 +28,19 @@ class WeightsFolder:
     A file rather than the module is what servers are given: it does not change while one of them reads it, and a
     server that starts anew in the middle of an update gets what the others have.
 
+    Processes of one machine share a folder: all of them gather what is shared out, and the first of them writes.
+
     Args:
         model: Whose weights.
         folder: Created, and emptied of what an earlier run left there. Servers see it under the same path.
+        dtype: In which servers take them; by default as the module has them.
     """
 
-    def __init__(self, model: nn.Module, folder: Path) -> None:
-        self._model = model
+    def __init__(self, model: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> None:
+        self._model, self._dtype = model, dtype
         self._folder = folder.resolve()
-        self._run = uuid.uuid4().hex[:12]
+        self._processes = PartialState()
+        (self._run,) = broadcast_object_list([uuid.uuid4().hex[:12]])
         self._num_versions = 0
 
     @property
@@ -48,22 +54,32 @@ class WeightsFolder:
         return self._folder / str(self._num_versions)
 
     def write(self) -> None:
-        """Write the module's weights as the next version, and delete the one before.
+        """Write the module's weights as the next version, and delete the one before; all processes call this.
 
         Raises:
             OSError: They cannot be written, for example because the disk is full; the version stays what it was.
         """
-        weights = {name: tensor.detach().contiguous() for name, tensor in whole_weights(self._model)}
+        writes = self._processes.is_local_main_process
+        weights = {name: self._on_file(tensor) for name, tensor in whole_weights(self._model) if writes}
         before, following = self.path, self._folder / str(self._num_versions + 1)
-        shutil.rmtree(following if self._num_versions else self._folder, ignore_errors=True)
-        following.mkdir(parents=True)
-        save_file(_apart(weights), following / "model.safetensors", metadata={"format": "pt"})
+        if writes:
+            shutil.rmtree(following if self._num_versions else self._folder, ignore_errors=True)
+            following.mkdir(parents=True)
+            save_file(_apart(weights), following / "model.safetensors", metadata={"format": "pt"})
+        self._processes.wait_for_everyone()
         self._num_versions += 1
-        shutil.rmtree(before, ignore_errors=True)
+        if writes:
+            shutil.rmtree(before, ignore_errors=True)
+
+    def _on_file(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Take a weight off its device as soon as it is gathered, so that no device has to hold all of them."""
+        dtype = self._dtype if tensor.is_floating_point() else None
+        return tensor.detach().to("cpu", dtype or tensor.dtype).contiguous()
 
     def remove(self) -> None:
         """Delete the folder."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._processes.is_local_main_process:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
 
 def _apart(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from awpo_agent.checkpoint import (
     set_aside,
     write_folder,
 )
-from awpo_agent.policy import read_policy, write_policy
+from awpo_agent.policy import check_written, read_policy, write_policy
 from awpo_agent.tracking import RunRecorder
 from awpo_env.errors import UsageError
 
@@ -85,6 +86,71 @@ def test_what_a_killed_process_left_is_no_obstacle(tmp_path):
     assert contents(tmp_path / "model") == {"a": "1"}
 
 
+@pytest.fixture
+def happened(monkeypatch):
+    """What was made durable, what it held then, and what was renamed, in order."""
+    events, fsync, rename = [], os.fsync, Path.rename
+
+    def note_fsync(descriptor):
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        events.append((path.name, names(path) if path.is_dir() else path.read_bytes()))
+        fsync(descriptor)
+
+    def note_rename(path, target):
+        events.append((path.name, target.name))
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    monkeypatch.setattr(Path, "rename", note_rename)
+    return events
+
+
+def test_contents_are_on_the_disk_before_the_name_and_the_name_before_the_older_folder_goes(tmp_path, happened):
+    save(tmp_path / "checkpoint-3")
+    happened.clear()
+    save(tmp_path / "checkpoint-3", step=3)
+    state = (tmp_path / "checkpoint-3" / "training_state.json").read_bytes()
+    durable = {
+        "model.safetensors": b"weights",
+        "optimizer": b"moments",
+        "training_state.json": state,
+        "deep": ["optimizer"],
+        ".checkpoint-3.part": ["deep", "model.safetensors", "training_state.json"],
+    }
+    assert b'"step": 3' in state and sorted(happened[:5]) == sorted(durable.items())
+    assert happened[5:] == [
+        ("checkpoint-3", ".checkpoint-3.old"),
+        (".checkpoint-3.part", "checkpoint-3"),
+        (tmp_path.name, [".checkpoint-3.old", "checkpoint-3"]),
+    ]
+    assert names(tmp_path) == ["checkpoint-3"]
+
+
+def refuse_fsync(monkeypatch, number, of_folders):
+    def refuse(descriptor):
+        if Path(f"/proc/self/fd/{descriptor}").is_dir() == of_folders:
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+
+
+@pytest.mark.parametrize(
+    ("number", "of_folders"), [(errno.EIO, False), (errno.ENOSPC, False), (errno.EINVAL, False), (errno.EIO, True)]
+)
+def test_contents_that_the_disk_does_not_take_change_nothing(tmp_path, monkeypatch, number, of_folders):
+    write_folder(tmp_path / "model", write(a="old"))
+    refuse_fsync(monkeypatch, number, of_folders)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        write_folder(tmp_path / "model", write(a="new"))
+    assert names(tmp_path) == ["model"] and contents(tmp_path / "model") == {"a": "old"}
+
+
+def test_a_file_system_need_not_know_durable_folders(tmp_path, monkeypatch):
+    refuse_fsync(monkeypatch, errno.EINVAL, of_folders=True)
+    write_folder(tmp_path / "model", write(a="1"))
+    assert contents(tmp_path / "model") == {"a": "1"}
+
+
 def test_a_policy_comes_back_from_a_plain_hugging_face_folder(tmp_path, make_model, tokenizer):
     model, other = make_model(0), make_model(1)
     write_policy(model, tmp_path, model.state_dict())
@@ -99,23 +165,21 @@ def test_a_policy_comes_back_from_a_plain_hugging_face_folder(tmp_path, make_mod
             assert torch.equal(twin(torch.tensor([ids])).logits, model(torch.tensor([ids])).logits)
 
 
-def test_a_policy_of_another_shape_is_not_loaded_in_part(tmp_path, make_model):
+def test_a_policy_of_another_depth_is_refused(tmp_path, make_model):
     write_policy(make_model(0), tmp_path, make_model(0).state_dict())
     deeper = make_model(1)
     deeper.model.layers.append(make_model(2).model.layers[0])
-    before = {name: tensor.clone() for name, tensor in deeper.state_dict().items()}
     with pytest.raises(UsageError, match=r"another model: only one of the two has model\.layers\.2"):
-        read_policy(deeper, tmp_path)
-    assert all(torch.equal(tensor, before[name]) for name, tensor in deeper.state_dict().items())
+        check_written(deeper, tmp_path)
 
 
-def save(folder, **state):
+def save(folder, step=0, stages_begun=0):
     def write_parts(unfinished):
         (unfinished / "deep").mkdir()
         (unfinished / "model.safetensors").write_bytes(b"weights")
         (unfinished / "deep" / "optimizer").write_bytes(b"moments")
 
-    save_checkpoint(folder, write_parts, state)
+    save_checkpoint(folder, write_parts, {"step": step, "stages_begun": stages_begun})
 
 
 def test_what_is_kept_beside_the_weights_comes_back(tmp_path):
@@ -137,6 +201,60 @@ def test_a_torn_checkpoint_is_named_and_skipped(tmp_path, name, how, caplog):
     assert "checkpoint-10" in warning and torn.name in warning
     with pytest.raises(UsageError, match="checkpoint-10"):
         read_state(tmp_path / "checkpoint-10")
+
+
+def state_text(**changes):
+    whole = {"step": 10, "stages_begun": 0, "files": {"model.safetensors": 7, "deep/optimizer": 7}}
+    return json.dumps({name: value for name, value in (whole | changes).items() if value != "missing"}).encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (b"", "Expecting value"),
+        (b"\0" * 64, "Expecting value"),
+        (state_text()[:-9] + b"\0" * 9, "control character"),
+        (b"\xff\xfe", "utf-8"),
+        (b"[" * 100_000, "is damaged"),
+        (b"{}", "step is None, expected a whole number from 0 on"),
+        (b"[]", "it holds [], expected an object"),
+        (b"null", "it holds None, expected an object"),
+        (b'"step"', "it holds 'step', expected an object"),
+        (b"[" + b"1," * 9_999 + b"1]", "it holds [1, 1, 1"),
+        *((state_text(step=wrong), "step is") for wrong in ("missing", None, "3", 3.0, True, -1, [3])),
+        *((state_text(stages_begun=wrong), "stages_begun is") for wrong in ("missing", None, "0", 0.5, False, -1)),
+        *(
+            (state_text(files=wrong), "files is")
+            for wrong in ("missing", None, [], "a", {"a": "7"}, {"a": True}, {"a": -1})
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_damaged_state_is_named_in_one_short_sentence_and_skipped(tmp_path, text, fault, caplog):
+    for step in (2, 10):
+        save(tmp_path / f"checkpoint-{step}", step=step)
+    (tmp_path / "checkpoint-10" / "training_state.json").write_bytes(text)
+    with pytest.raises(UsageError) as raised:
+        read_state(tmp_path / "checkpoint-10")
+    message = str(raised.value)
+    assert message.startswith(f"training_state.json of '{tmp_path / 'checkpoint-10'}' is damaged (")
+    assert fault in message and message.endswith("; take an older checkpoint")
+    assert len(message) < len(str(tmp_path)) + 200 and "\n" not in message
+    assert newest_checkpoint(tmp_path).name == "checkpoint-2"
+    assert [entry.getMessage() for entry in caplog.records] == [message]
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named_and_skipped(tmp_path, caplog):
+    for step in (2, 10, 11):
+        save(tmp_path / f"checkpoint-{step}", step=step)
+    (tmp_path / "checkpoint-10" / "training_state.json").unlink()
+    (tmp_path / "checkpoint-10" / "training_state.json").mkdir()
+    (tmp_path / "checkpoint-11").rename(tmp_path / "elsewhere")
+    (tmp_path / "checkpoint-11").touch()
+    assert newest_checkpoint(tmp_path).name == "checkpoint-2"
+    file, folder = (entry.getMessage() for entry in caplog.records)
+    assert "checkpoint-11' is no checkpoint of a training run" in file
+    assert "checkpoint-10' cannot be read ([Errno 21] Is a directory" in folder
 
 
 def test_the_newest_checkpoint_is_the_one_of_the_highest_step(tmp_path):
@@ -205,4 +323,115 @@ def test_a_step_is_on_disk_as_soon_as_it_is_written(tmp_path):
     recorder = RunRecorder(tmp_path, 0)
     recorder.write({"step": 0}, [{"step": 0}])
     assert lines(tmp_path / "metrics.jsonl") == lines(tmp_path / "episodes.jsonl") == [{"step": 0}]
+    recorder.close()
+
+
+def append(folder, name, *parts):
+    with open(folder / name, "ab") as file:
+        file.write(b"".join(parts))
+
+
+def steps_in(path):
+    return [json.loads(line)["step"] for line in path.read_bytes().split(b"\n")[:-1]]
+
+
+DAMAGE = {
+    "zeros": b"\0" * 4096,
+    "zeros and a line's end": b"\0" * 100 + b'"}\n',
+    "half a line": b'{"step": 1, "rew',
+    "no UTF-8": b'{"step": 1, "text": "\xff"}\n',
+    "nothing": b"\n",
+    "no object": b"3\n",
+    "no step": b'{"reward": 1.0}\n',
+    "a step that is none": b'{"step": true}\n',
+    "a step below 0": b'{"step": -1}\n',
+    "nesting": b"[" * 100_000 + b"\n",
+}
+damages = pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+both_files = pytest.mark.parametrize("name", ["metrics.jsonl", "episodes.jsonl"])
+
+
+@damages
+@both_files
+@pytest.mark.parametrize(("played", "is_told"), [(5, False), (4, False), (3, True)])
+def test_damage_behind_the_lines_that_are_kept_stops_no_resume(tmp_path, name, damage, played, is_told, caplog):
+    record(tmp_path, range(3))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    record(tmp_path, range(3, played), first_step=3)
+    append(tmp_path, name, damage)
+    record(tmp_path, [], first_step=3)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    told = [entry.getMessage() for entry in caplog.records]
+    line = 4 if name == "metrics.jsonl" else 7
+    dropped = f"damaged lines of '{tmp_path / name}' dropped: 1 from line {line} on"
+    assert [message.partition(",")[0] for message in told] == ([dropped] if is_told else [])
+
+
+@damages
+@both_files
+def test_damage_between_the_lines_that_are_kept_stops_a_resume_and_changes_nothing(tmp_path, name, damage):
+    for folder, steps in (("a", range(2)), ("b", range(2, 5))):
+        record(tmp_path / folder, steps)
+    damage = damage.removesuffix(b"\n") + b"\n"
+    append(tmp_path / "a", name, damage, (tmp_path / "b" / name).read_bytes())
+    before = {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()}
+    line = 3 if name == "metrics.jsonl" else 5
+    expected = f"^line {line} of '.*{name}' is damaged, .* before 4; restore the line from a copy, or delete it"
+    with pytest.raises(UsageError, match=expected):
+        RunRecorder(tmp_path / "a", 4)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "a").iterdir()} == before
+    record(tmp_path / "a", [], first_step=2)  # the same damage, no longer between
+    assert set(steps_in(tmp_path / "a" / name)) == {0, 1}
+
+
+@both_files
+def test_damage_in_place_of_the_last_lines_that_would_be_kept_stops_a_resume(tmp_path, name):
+    record(tmp_path, range(3))
+    append(tmp_path, name, b"\0" * 4096)
+    with pytest.raises(UsageError, match=rf"^line \d of '.*{name}' is damaged, .* before 5;"):
+        RunRecorder(tmp_path, 5)
+
+
+def test_damage_within_the_last_step_that_is_kept_stops_a_resume(tmp_path):
+    record(tmp_path, range(3))
+    append(tmp_path, "episodes.jsonl", b"\0\n", b'{"step": 2}\n')
+    with pytest.raises(UsageError, match=r"^line 7 of '.*episodes\.jsonl' is damaged"):
+        RunRecorder(tmp_path, 3)
+
+
+@both_files
+def test_a_run_that_began_from_another_runs_checkpoint_and_died_in_its_first_step_begins_again(tmp_path, name, caplog):
+    append(tmp_path, name, b'{"step": 5, "rew')
+    record(tmp_path, [5], first_step=5)
+    assert set(steps_in(tmp_path / name)) == {5}
+    assert len(caplog.records) == 1
+
+
+def test_a_fresh_run_does_not_look_at_what_it_replaces(tmp_path, caplog):
+    append(tmp_path, "metrics.jsonl", b"\0\n", b'{"step": 0}\n')
+    record(tmp_path, range(1))
+    assert steps_in(tmp_path / "metrics.jsonl") == [0] and not caplog.records
+
+
+def test_a_last_line_that_lacks_only_its_end_is_kept(tmp_path, caplog):
+    record(tmp_path, range(3))
+    whole = (tmp_path / "metrics.jsonl").read_bytes()
+    (tmp_path / "metrics.jsonl").write_bytes(whole[:-1])
+    record(tmp_path, [], first_step=3)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == whole and not caplog.records
+
+
+def test_records_are_cut_back_and_written_durably(tmp_path, happened):
+    record(tmp_path, range(2))
+    happened.clear()
+    recorder = RunRecorder(tmp_path, 1)
+    first = json.dumps({"step": 0, "reward": 0.0}).encode() + b"\n"
+    cut, (folder, _) = dict(happened[:2]), happened[2]
+    assert cut.keys() == {"metrics.jsonl.part", "episodes.jsonl.part"} and cut["metrics.jsonl.part"] == first
+    assert folder == tmp_path.name and len(happened) == 3
+    happened.clear()
+    recorder.write({"step": 1}, [{"step": 1}])
+    written = dict(happened)
+    assert written["metrics.jsonl"] == first + b'{"step": 1}\n'
+    assert written["episodes.jsonl"].endswith(b'\n{"step": 1}\n')
     recorder.close()

@@ -9,9 +9,10 @@ from transformers import Qwen3Config
 
 from awpo_agent.arguments import parse_config
 from awpo_agent.config import AWPOConfig
-from awpo_agent.plan import describe, make_plan, measure_model, read_sharding
+from awpo_agent.plan import describe, make_plan, measure_model, plan_of, read_sharding
 from awpo_agent.train import main
 from awpo_env.catalogue import make
+from awpo_env.errors import UsageError
 
 RECIPES = Path(__file__).parents[2] / "examples" / "configs"
 SMALL = Qwen3Config(  # Qwen3-0.6B
@@ -115,15 +116,54 @@ def test_what_is_divided_among_eight():
     n, outside = 4_022_468_096, 151_936 * 2560 + 2560
     whole, partly, all_of_it = (make_plan(args, shape, 8, way) for way in ("none", "optimizer", "weights"))
     assert [whole.training[name] for name in ("weights", "gradients", "optimizer")] == [4 * n, 4 * n, 8 * n]
-    assert [partly.training[name] for name in ("weights", "gradients", "optimizer")] == [4 * n, n // 2, n]
+    assert [partly.training[name] for name in ("weights", "gradients", "optimizer")] == [2 * n, n // 4, 3 * n // 2]
     assert [all_of_it.training[name] for name in ("weights", "gradients", "optimizer")] == [n // 2, n // 2, n]
     assert all_of_it.training["gathered weights"] == 2 * (outside + 2 * (n - outside) // 36)
-    assert "weights in bfloat16" in whole.training and "weights in bfloat16" not in all_of_it.training
+    assert ["weights in bfloat16" in plan.training for plan in (whole, partly, all_of_it)] == [True, False, False]
     assert whole.training["activations"] == all_of_it.training["activations"]
     assert "attention state" not in whole.sampling  # it is in the servers
     assert "http://10.0.0.7:8000" in describe(whole) and "8 on each process" in describe(whole)
     # The arithmetic is that of all processes together.
     assert whole.rollout_flops == make_plan(args, shape, 1).rollout_flops
+
+
+def test_a_reference_is_a_model_more_and_adapters_need_none():
+    def plan_with(**settings):
+        args = AWPOConfig(**settings)
+        return make_plan(args, measure_model(SMALL, args))
+
+    without, held, adapted = plan_with(), plan_with(beta=0.1), plan_with(beta=0.1, lora_r=8)
+    assert held.training == without.training | {"reference": 4 * 596_049_920}
+    assert held.sampling == without.sampling | {"reference": 4 * 596_049_920}
+    assert "reference" not in adapted.training
+    # Three passes to learn from a token, and one by the reference.
+    assert 3 * held.update_flops == 4 * without.update_flops == 3 * adapted.update_flops
+
+
+def test_what_is_handed_to_servers():
+    settings = {"engine": "vllm", "vllm_mode": "server", "vllm_server_urls": ["http://localhost:8000"]}
+    places = [
+        make_plan(args, measure_model(SMALL, args)).places
+        for args in (AWPOConfig(), AWPOConfig(**settings), AWPOConfig(**settings, bf16=True))
+    ]
+    assert "weights" not in places[0]
+    assert places[1]["weights"].startswith("2.2 GiB in a file") and places[2]["weights"].startswith("1.1 GiB in a file")
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({}, "set engine to 'vllm'"),
+        ({"awpo_probe_steps": 5}, "awpo_probe_steps needs whole gradients"),
+        ({"beta": 0.1}, "beta needs a copy of the whole model"),
+    ],
+)
+def test_a_dry_run_refuses_what_shared_out_weights_cannot_do(monkeypatch, settings, why):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(UsageError, match=why):
+        plan_of(AWPOConfig(**settings), SMALL, 2)
+    plan_of(AWPOConfig(**settings | {"beta": 0.0, "awpo_probe_steps": 0}, engine="vllm"), SMALL, 2)
+    plan_of(AWPOConfig(beta=0.1, lora_r=8, engine="vllm"), SMALL, 2)
 
 
 @pytest.mark.parametrize(

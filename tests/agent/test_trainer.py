@@ -1,21 +1,15 @@
-"""The training loop as a whole: equal runs, batching that changes nothing, resuming, stopping, and processes."""
+"""The training loop as a whole: equal runs, batching that changes nothing, precision, adapters."""
 
 import dataclasses
 import json
-import math
 import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from safetensors.torch import load_file
+from training_runs import SETTINGS, episodes, largest_difference, metrics, same, stop_after, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from awpo_agent import learner
@@ -23,7 +17,6 @@ from awpo_agent.advantages import ALL_OFF, AWPOSwitches, Stage, awpo, grpo
 from awpo_agent.arguments import parse_config
 from awpo_agent.batching import make_batch, micro_batches
 from awpo_agent.config import AWPOConfig
-from awpo_agent.engines.base import EngineFailure
 from awpo_agent.engines.hf import TransformersEngine
 from awpo_agent.judging import JudgeFailure
 from awpo_agent.losses import clipped_surrogate
@@ -34,61 +27,6 @@ from awpo_env.errors import UsageError
 from awpo_env.types import Score
 
 GOLDEN = Path(__file__).parent / "golden" / "trainer.json"
-SETTINGS = {
-    "num_generations": 4,
-    "generation_batch_size": 16,
-    "max_length": 320,
-    "max_turn_length": 10,
-    "max_steps": 5,
-    "learning_rate": 1e-3,
-    "per_device_train_batch_size": 8,
-}
-TIMINGS = ("rollout_time", "step_time")
-
-
-@pytest.fixture
-def run(tmp_path, make_model, tokenizer, verdict_env, verdict_judge):
-    """Trains a model of seed 0, by default for 5 steps, and returns the trainer."""
-
-    def train(name="run", *, env=verdict_env, judge=verdict_judge, model=None, dtype=torch.float32, **settings):
-        others = {name: settings.pop(name) for name in ("estimator", "callbacks", "engine") if name in settings}
-        args = AWPOConfig(**{**SETTINGS, "output_dir": str(tmp_path / name), **settings})
-        model = model or make_model().to(dtype)
-        trainer = AWPOTrainer(model, args, env, processing_class=tokenizer, judge=judge, **others)
-        trainer.train()
-        return trainer
-
-    return train
-
-
-def weights(trainer):
-    return {name: tensor.clone() for name, tensor in trainer.policy.state_dict().items()}
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-
-
-def largest_difference(one, other):
-    assert one.keys() == other.keys()
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
-
-
-def metrics(trainer):
-    return lines_of(trainer.folder)
-
-
-def lines_of(folder):
-    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
-    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
-
-
-def episodes(trainer):
-    return episodes_of(trainer.folder)
-
-
-def episodes_of(folder):
-    return [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()]
 
 
 def test_the_golden_run_and_its_twin(run):
@@ -254,72 +192,6 @@ def test_probes_look_and_touch_nothing(run):
 def test_settings_reach_the_estimator(run):
     off = {f"awpo_{name}": value for name, value in dataclasses.asdict(ALL_OFF).items()}
     assert same(weights(run("off", **off)), weights(run("grpo", advantage_estimator="grpo")))
-
-
-def test_a_resumed_run_equals_one_that_was_never_interrupted(run):
-    want = run("whole", lr_scheduler_type="linear", warmup_steps=2)
-    run("parts", lr_scheduler_type="linear", warmup_steps=2, save_steps=3, callbacks=[stop_after(4)])
-    checkpoint = want.folder.parent / "parts" / "checkpoints" / "checkpoint-3"
-    got = run("parts", lr_scheduler_type="linear", warmup_steps=2, resume_from_checkpoint=str(checkpoint))
-    assert same(weights(got), weights(want))
-    assert metrics(got) == metrics(want)
-    assert episodes(got) == episodes(want)
-
-
-def stop_after(last):
-    def stop(step, line):
-        if step == last:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    return stop
-
-
-def test_sigterm_ends_the_run_after_the_step(run):
-    trainer = run(callbacks=[stop_after(2)])
-    assert trainer.step == 2 and len(metrics(trainer)) == 2
-    assert (trainer.folder / "checkpoints" / "checkpoint-2" / "model.safetensors").is_file()
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    resumed = run(resume_from_checkpoint="last")
-    assert same(weights(resumed), weights(run("whole")))
-
-
-class PushFails(TransformersEngine):
-    """An engine that takes two new versions of the weights, and refuses the third."""
-
-    def __init__(self, model):
-        super().__init__(model, max_rows=16, max_length=320)
-        self._num_pushes = 0
-
-    def weights_changed(self):
-        super().weights_changed()
-        self._num_pushes += 1
-        if self._num_pushes == 3:
-            raise EngineFailure("no room for the weights")
-
-
-def test_a_push_that_fails_leaves_the_checkpoint_of_a_whole_step(run, make_model, tmp_path):
-    whole = run("whole")
-    model = make_model()
-    with pytest.raises(EngineFailure, match="no room"):
-        run("failed", model=model, engine=PushFails(model))
-    (checkpoint,) = (tmp_path / "failed" / "checkpoints").iterdir()
-    assert checkpoint.name == "checkpoint-3" and len(lines_of(tmp_path / "failed")) == 3
-    resumed = run("failed", resume_from_checkpoint="last")
-    assert same(weights(resumed), weights(whole)) and metrics(resumed) == metrics(whole)
-
-
-def test_going_on_from_an_older_checkpoint_leaves_the_newer_ones_behind(run):
-    run("run", save_steps=1, save_total_limit=9)
-    folder = run("run", save_steps=1, max_steps=1).folder
-    older = run("branch", save_steps=1, save_total_limit=9).folder / "checkpoints" / "checkpoint-2"
-    branch = run("branch", max_steps=3, save_total_limit=1, resume_from_checkpoint=str(older))
-    names = {kind: {path.name for path in (branch.folder / kind).iterdir()} for kind in CHECKPOINTS}
-    assert names["checkpoints"] == {"checkpoint-3"}
-    assert names["checkpoints.old"] == {f"checkpoint-{step}" for step in (3, 4, 5)}
-    assert {path.name for path in (folder / "checkpoints.old").iterdir()} == {f"checkpoint-{n}" for n in range(1, 6)}
-
-
-CHECKPOINTS = ("checkpoints", "checkpoints.old")
 
 
 def test_the_settings_decide_and_not_what_the_launcher_says(run, monkeypatch):
@@ -525,149 +397,3 @@ def test_impossible_settings_are_refused_before_anything_happens(run, tmp_path):
     assert not (tmp_path / "run").exists()
     with pytest.raises(UsageError, match="there is no checkpoint"):
         run(resume_from_checkpoint="last")
-
-
-# ---- processes
-
-
-@pytest.fixture
-def model_folder(tmp_path, make_model, tokenizer):
-    make_model().save_pretrained(tmp_path / "model")
-    tokenizer.save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
-
-
-def start(model_folder, *launcher, name, steps=None, **settings):
-    folder = model_folder.parent
-    settings = {**SETTINGS, "output_dir": str(folder / name), **settings}
-    words = [
-        str(Path(__file__).parent / "train_script.py"),
-        str(model_folder),
-        str(folder / (f"{steps}.steps" if steps else "steps")),
-        json.dumps(settings),
-    ]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parent),
-        "ACCELERATE_USE_CPU": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    return subprocess.Popen([sys.executable, *launcher, *words], env=environment, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.mark.slow
-def test_sigterm_from_outside_leaves_a_good_checkpoint(model_folder, tmp_path):
-    process = start(model_folder, name="stopped", max_steps=10_000)
-    steps = tmp_path / "steps"
-    while not (steps.exists() and steps.read_text()):
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
-    (checkpoint,) = (tmp_path / "stopped" / "checkpoints").iterdir()
-    done = int(steps.read_text())
-    assert checkpoint.name == f"checkpoint-{done}" and done < 10_000
-    assert len((tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines()) == done
-    AutoModelForCausalLM.from_pretrained(checkpoint)
-
-
-@pytest.mark.heavy
-def test_a_run_that_is_killed_twenty_times_ends_as_if_nothing_had_happened(model_folder, tmp_path):
-    settings = {"max_steps": 60, "save_steps": 1, "lr_scheduler_type": "linear", "num_iterations": 2}
-    whole = start(model_folder, name="whole", **settings)
-    checkpoints, moments, steps_at_kill = tmp_path / "killed" / "checkpoints", random.Random(0), []
-    for _ in range(20):
-        has_any = checkpoints.exists() and any(checkpoints.glob("checkpoint-*"))
-        process = start(
-            model_folder, name="killed", **settings, resume_from_checkpoint="last" if has_any else None, steps="killed"
-        )
-        steps = tmp_path / "killed.steps"
-        steps.unlink(missing_ok=True)
-        while not steps.exists():
-            assert process.poll() is None, process.stderr.read()
-            time.sleep(0.02)
-        time.sleep(moments.uniform(0.0, 1.0))  # a step takes about a third of it
-        process.kill()
-        process.communicate(timeout=60)
-        assert process.returncode == -signal.SIGKILL
-        steps_at_kill.append(int(steps.read_text() or 0))
-    last = start(model_folder, name="killed", **settings, resume_from_checkpoint="last")
-    for process in (whole, last):
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
-    assert 20 <= max(steps_at_kill) < 60  # the kills fell into the run
-    want, got = tmp_path / "whole", tmp_path / "killed"
-    for name in ("checkpoints/checkpoint-60/model.safetensors", "episodes.jsonl"):
-        assert (got / name).read_bytes() == (want / name).read_bytes()
-    assert lines_of(got) == lines_of(want)
-    assert [path.name for path in sorted((got / "checkpoints").iterdir())] == ["checkpoint-59", "checkpoint-60"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("settings", "fails"),
-    [({}, False), ({"steps_per_generation": 2, "per_device_train_batch_size": 3}, False), ({}, True)],
-    ids=["one update", "two updates", "all fail"],
-)
-def test_two_processes_make_the_update_of_one(run, model_folder, tmp_path, settings, fails, failing, monkeypatch):
-    # With two updates a batch a process can be without groups of its own; nobody may wait for it.
-    if fails:
-        monkeypatch.setenv("FAILING", "yes")
-    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    process = start(model_folder, *two, name="two", max_steps=3, **settings)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    one = run("one", max_steps=3, dtype=torch.float64, **settings, **(failing if fails else {}))
-    assert fails is (metrics(one)[0]["awpo/frac_judge_alone"] > 0.5)
-    got = load_file(tmp_path / "two" / "checkpoints" / "checkpoint-3" / "model.safetensors")
-    want = {name: tensor for name, tensor in weights(one).items() if name in got}
-    assert largest_difference(got, want) < 1e-10
-    lines = [json.loads(line) for line in (tmp_path / "two" / "metrics.jsonl").read_text().splitlines()]
-    # What the estimator makes of the batch is the same to the last bit, the clip radius included.
-    statistics = [{name: line[name] for name in line if name.startswith(("awpo/", "judge/"))} for line in lines]
-    assert statistics == [
-        {name: line[name] for name in want} for line, want in zip(metrics(one), statistics, strict=True)
-    ]
-    for line, other in zip(lines, metrics(one), strict=True):
-        assert {name: line[name] for name in other} == pytest.approx(other, abs=1e-4)
-    two_episodes = (tmp_path / "two" / "episodes.jsonl").read_text().splitlines()
-    assert [json.loads(line)["messages"] for line in two_episodes] == [line["messages"] for line in episodes(one)]
-
-
-@pytest.mark.slow
-def test_what_fails_on_one_process_ends_all_with_a_checkpoint(model_folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("LOST", "yes")
-    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    process = start(model_folder, *two, name="two")
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode != 0 and "process 1: the server is gone" in errors
-    (checkpoint,) = (tmp_path / "two" / "checkpoints").iterdir()
-    assert checkpoint.name == "checkpoint-2" and len(lines_of(tmp_path / "two")) == 2
-
-
-@pytest.mark.heavy
-@pytest.mark.parametrize("way", ["long", "broken", "without a token"])
-def test_nobody_waits_for_a_process_whose_episodes_are_unlike_the_others(model_folder, tmp_path, way, monkeypatch):
-    monkeypatch.setenv("UNEVEN", way)
-    two = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    process = start(model_folder, *two, name="two", max_steps=3, steps_per_generation=2)
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors
-    lines = lines_of(tmp_path / "two")
-    assert len(lines) == 3 and all(math.isfinite(value) for line in lines for value in line.values())
-    one, other = (torch.load(tmp_path / "two" / f"weights-{rank}.pt") for rank in (0, 1))
-    assert same(one, other)
-    untrained = AutoModelForCausalLM.from_pretrained(model_folder).double().state_dict()
-    assert not same(one, untrained)  # the first process's episodes train all the same
-    # Groups 2 and 3 are the second process's.
-    played = episodes_of(tmp_path / "two")
-    usual, others = (
-        [episode for episode in played if (episode["group"] >= 2) is is_second] for is_second in (False, True)
-    )
-    assert len(usual) == len(others) == 3 * 8
-    if way == "long":
-        num_tokens = [sum(episode["num_tokens"] for episode in part) for part in (usual, others)]
-        assert num_tokens[1] > num_tokens[0] + 24 * 30
-    else:
-        assert not any(episode["trains"] and episode["num_sampled_tokens"] for episode in others)

@@ -38,6 +38,18 @@ def test_a_model_with_these_weights_is_the_policy(make_model, tmp_path, lora_r):
     torch.testing.assert_close(logits(other), logits(policy), atol=1e-5, rtol=0)
 
 
+def test_weights_are_handed_over_in_the_precision_they_are_taken_in(make_model, tmp_path):
+    model = make_model(0)
+    folder = WeightsFolder(model, tmp_path / "weights", torch.bfloat16)
+    folder.write()
+    file = folder.path / "model.safetensors"
+    weights = load_file(file)
+    assert {tensor.dtype for tensor in weights.values()} == {torch.bfloat16}
+    assert all(torch.equal(tensor, model.state_dict()[name].bfloat16()) for name, tensor in weights.items())
+    assert model.dtype == torch.float32
+    assert file.stat().st_size < 2.1 * sum(tensor.numel() for tensor in model.state_dict().values())
+
+
 def test_every_write_is_a_version_of_its_own_and_the_newest_alone_is_kept(make_model, tmp_path):
     model = make_model(0)
     folders = [WeightsFolder(model, tmp_path / name) for name in ("one", "two")]
