@@ -222,13 +222,11 @@ class AWPOConfig:
         """
         problems = []
         if samples_itself:
-            problems.append("FSDP leaves no process with a whole model to sample from; set engine to 'vllm'")
+            problems.append("weights that are shared out leave no process a model to sample from; set engine to 'vllm'")
         if self.awpo_probe_steps:
-            problems.append("awpo_probe_steps needs whole gradients, which FSDP shares out; set it to 0")
+            problems.append("awpo_probe_steps needs whole gradients, which are shared out; set it to 0")
         if self.beta and not self.lora_r:
-            problems.append(
-                "beta needs a copy of the whole model, which FSDP is there to avoid; set beta to 0, or lora_r"
-            )
+            problems.append("beta needs a copy of the whole model, which sharing is to avoid; set beta to 0, or lora_r")
         return problems
 
     def _wrong_numbers(self) -> list[str]:

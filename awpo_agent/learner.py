@@ -276,7 +276,7 @@ def _configure_sharding(accelerator: Accelerator, args: AWPOConfig) -> None:
         # Asked of a data loader where there is one, and clipped at 1 whatever is asked for later.
         deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = args.per_device_train_batch_size
         deepspeed.deepspeed_config["gradient_clipping"] = args.max_grad_norm
-    if shares_weights(accelerator) and args.bf16:
+    elif shares_weights(accelerator) and args.bf16:
         # accelerate rounds outputs too, here log-probabilities, of which 8 bits leave steps of 0.03; and the gradients'
         # sums.
         accelerator.state.fsdp_plugin.mixed_precision_policy = MixedPrecisionPolicy(

@@ -77,14 +77,16 @@ def _common_length(ids_BT: torch.Tensor, predicts_BT: torch.Tensor) -> int:
 def _may_share(model: nn.Module, ids_BT: torch.Tensor) -> bool:
     """Whether a beginning may be forwarded apart from the rest.
 
-    Not by checkpointed layers, which keep no attention state. Not where weights are sharded (FSDP2) and every
-    process has to forward as often as the others. Not in double precision, which is for comparing runs: norms round to
-    single precision inside, so that gradients summed before and after one differ, and which are depends on the batch.
+    Not by checkpointed layers, which keep no attention state. Not where weights are shared out (FSDP2, ZeRO-3) and
+    every process has to forward as often as the others. Not in double precision, which is for comparing runs: norms
+    round to single precision inside, so that gradients summed before and after one differ, and which are depends on
+    the batch.
     """
     parameter = next(model.parameters())
     is_checkpointed = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
     kinds = set(getattr(model.config.get_text_config(), "layer_types", None) or ())
-    is_plain = kinds == {"full_attention"} and not is_checkpointed and not isinstance(parameter, DTensor)
+    is_sharded = isinstance(parameter, DTensor) or hasattr(parameter, "ds_id")
+    is_plain = kinds == {"full_attention"} and not is_checkpointed and not is_sharded
     return len(ids_BT) > 1 and is_plain and parameter.dtype != torch.float64
 
 

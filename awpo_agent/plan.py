@@ -16,7 +16,7 @@ from awpo_agent.losses import MOST_LOGITS
 from awpo_env.errors import UsageError
 
 Sharding = Literal["none", "optimizer", "weights"]
-"""What is divided among processes: nothing (DDP), gradients and optimizer (ZeRO-2), or weights too (FSDP2)."""
+"""What is divided among processes: nothing (DDP), gradients and optimizer (ZeRO-2), or weights too (FSDP2, ZeRO-3)."""
 
 _SINGLE = 4  # bytes of a number in single precision, in which weights and optimizer are kept
 _HALF = 2
@@ -117,7 +117,8 @@ def read_sharding(environment: Mapping[str, str] = os.environ) -> Sharding:
         return "weights"
     if environment.get("ACCELERATE_USE_DEEPSPEED", "").lower() != "true":
         return "none"
-    return "none" if environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2") == "0" else "optimizer"
+    stage = environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
+    return {"0": "none", "3": "weights"}.get(stage, "optimizer")
 
 
 def make_plan(args: AWPOConfig, shape: ModelShape, num_processes: int = 1, sharding: Sharding = "none") -> Plan:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from awpo_agent.config import AWPOConfig
+from awpo_agent.processes import gathered
 from awpo_env.errors import UsageError
 
 _PEFT_PREFIX = "base_model.model."
@@ -61,22 +62,25 @@ def has_adapters(policy: nn.Module) -> bool:
 def plain_weights(policy: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Yield names and tensors as the model had them before it got adapters, with the adapters merged in.
 
-    This is what another engine has to load so that it samples from `policy`; nothing of `policy` changes.
+    This is what another engine has to load so that it samples from `policy`; nothing of `policy` changes. What is
+    shared out among processes is gathered, one tensor at a time and in all of them; each is good until the next.
     """
-    if not has_adapters(policy):
-        yield from policy.state_dict().items()
-        return
-    deltas = {
-        f"{name.removeprefix(_PEFT_PREFIX)}.weight": module.get_delta_weight(adapter)
-        for name, module in policy.named_modules()
-        if hasattr(module, "get_delta_weight")
-        for adapter in module.active_adapters
-    }
-    for name, tensor in policy.state_dict().items():
+    state, deltas = policy.state_dict(keep_vars=True), {}
+    if has_adapters(policy):
+        with gathered([tensor for name, tensor in state.items() if ".lora_" in name]):
+            deltas = {
+                f"{name.removeprefix(_PEFT_PREFIX)}.weight": module.get_delta_weight(adapter)
+                for name, module in policy.named_modules()
+                if hasattr(module, "get_delta_weight")
+                for adapter in module.active_adapters
+            }
+    for name, tensor in state.items():
         if ".lora_" in name:
             continue
         plain = name.removeprefix(_PEFT_PREFIX).replace(".base_layer.", ".")
-        yield plain, tensor + deltas[plain].to(tensor.dtype) if plain in deltas else tensor
+        with gathered([tensor]):
+            merged = tensor + deltas[plain].to(tensor.dtype) if plain in deltas else tensor.detach()
+            yield plain, merged.full_tensor() if hasattr(merged, "full_tensor") else merged
 
 
 def write_policy(policy: nn.Module, folder: Path, state: dict[str, Any]) -> None:
@@ -145,12 +149,13 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _shapes(policy: nn.Module) -> dict[str, tuple[int, ...]]:
-    state = policy.state_dict()
+    state = policy.state_dict(keep_vars=True)
     if has_adapters(policy):
         from peft import get_peft_model_state_dict
 
         state = get_peft_model_state_dict(policy, state_dict=state)
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+    # DeepSpeed leaves an empty tensor where a weight is shared out.
+    return {name: tuple(getattr(tensor, "ds_shape", tensor.shape)) for name, tensor in state.items()}
 
 
 def _tied(policy: nn.Module) -> set[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator, Sequence
 
 import torch
 from accelerate import Accelerator, DistributedType, PartialState
@@ -21,8 +23,6 @@ def join_processes() -> PartialState:
         UsageError: The launcher asks for sharding that cannot be had here; accelerate would go on without it.
     """
     wants_deepspeed = parse_flag_from_env("ACCELERATE_USE_DEEPSPEED")
-    if wants_deepspeed and os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE") == "3":
-        raise UsageError("ZeRO-3 shares out weights that engines need whole; take examples/accelerate/fsdp2.yaml")
     if wants_deepspeed and not is_deepspeed_available():
         raise UsageError("the accelerate config asks for DeepSpeed, which is not installed; run: pip install deepspeed")
     num_launched = int(os.environ.get("WORLD_SIZE", "1"))
@@ -44,5 +44,19 @@ def join_processes() -> PartialState:
 
 
 def shares_weights(accelerator: Accelerator) -> bool:
-    """Whether the weights are shared out (FSDP): no process has a model that can be used as one."""
-    return accelerator.distributed_type == DistributedType.FSDP
+    """Whether the weights are shared out (FSDP, ZeRO-3): no process has a model that can be used as one."""
+    deepspeed = accelerator.state.deepspeed_plugin
+    return accelerator.distributed_type == DistributedType.FSDP or (deepspeed is not None and deepspeed.zero_stage == 3)
+
+
+@contextlib.contextmanager
+def gathered(weights: Sequence[torch.Tensor]) -> Iterator[None]:
+    """Make weights whole that DeepSpeed shares out, in every process at once; others are left as they are."""
+    shared = [weight for weight in weights if hasattr(weight, "ds_id")]
+    if not shared:
+        yield
+        return
+    from deepspeed.runtime.zero import GatheredParameters
+
+    with GatheredParameters(shared):
+        yield

@@ -16,7 +16,7 @@ from torch import nn
 
 from awpo_agent.engines.base import Completion, Sampling, check_request
 from awpo_agent.engines.noise import request_seed
-from awpo_agent.engines.weights import whole_weights
+from awpo_agent.policy import plain_weights
 from awpo_env.errors import UsageError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class VLLMEngine:
     def _push(self) -> None:
         self._pushed = None
         with self._compute():
-            self._vllm.collective_rpc("reload_weights", kwargs={"weights_iterator": whole_weights(self.model)})
+            self._vllm.collective_rpc("reload_weights", kwargs={"weights_iterator": plain_weights(self.model)})
         if not self._vllm.reset_prefix_cache():
             raise RuntimeError("vLLM kept the attention state of earlier weights")
         self._pushed = self._version

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -14,12 +13,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from awpo_agent.policy import plain_weights
-
-
-def whole_weights(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield each weight of a Hugging Face checkpoint of `model`; shared-out ones are gathered, in every process."""
-    for name, tensor in plain_weights(model):
-        yield name, tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 class WeightsFolder:
@@ -60,7 +53,7 @@ class WeightsFolder:
             OSError: They cannot be written, for example because the disk is full; the version stays what it was.
         """
         writes = self._processes.is_local_main_process
-        weights = {name: self._on_file(tensor) for name, tensor in whole_weights(self._model) if writes}
+        weights = {name: self._on_file(tensor) for name, tensor in plain_weights(self._model) if writes}
         before, following = self.path, self._folder / str(self._num_versions + 1)
         if writes:
             shutil.rmtree(following if self._num_versions else self._folder, ignore_errors=True)

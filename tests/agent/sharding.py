@@ -8,7 +8,7 @@ from accelerate.utils import DistributedType
 
 from awpo_agent import trainer
 from awpo_agent.engines.hf import TransformersEngine
-from awpo_agent.engines.weights import whole_weights
+from awpo_agent.policy import plain_weights
 
 
 class ReplicaEngine:
@@ -29,13 +29,13 @@ class ReplicaEngine:
         return await self._engine.generate(prompt_ids, sampling)
 
     def weights_changed(self):
-        self._own.load_state_dict({name: tensor.clone() for name, tensor in whole_weights(self._trained)})
+        self._own.load_state_dict({name: tensor.clone() for name, tensor in plain_weights(self._trained)})
         self._engine.weights_changed()
         self._has_weights = True
 
 
 def shard_on_cpu(kind):
-    """Let the processes of this launch share out a model: ``fsdp2`` or ``zero2`` as examples/accelerate/ has them."""
+    """Let the processes of this launch share out a model: as ``fsdp2``, ``zero2`` and ``zero3`` of examples/ do."""
     PartialState(cpu=True)
     if kind == "fsdp2":
         os.environ |= {
@@ -50,7 +50,11 @@ def shard_on_cpu(kind):
     else:
         import deepspeed
 
-        os.environ |= {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}
+        os.environ |= {
+            "ACCELERATE_USE_DEEPSPEED": "true",
+            "ACCELERATE_DEEPSPEED_ZERO_STAGE": kind.removeprefix("zero"),
+            "ACCELERATE_DEEPSPEED_ZERO3_SAVE_16BIT_MODEL": "true",
+        }
         del os.environ["ACCELERATE_USE_CPU"]
         deepspeed.init_distributed("gloo")
         PartialState._shared_state["distributed_type"] = DistributedType.DEEPSPEED

@@ -188,6 +188,7 @@ def test_the_recipes_can_run_and_say_what_their_plan_says(name, model, num_proce
         ({"ACCELERATE_USE_FSDP": "false"}, "none"),
         ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "0"}, "none"),
         ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, "optimizer"),
+        ({"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}, "weights"),
     ],
 )
 def test_what_accelerate_was_told_to_divide(environment, sharding):

@@ -11,8 +11,8 @@ from training_runs import TWO, largest_difference, lines_of, start
 from transformers import AutoModelForCausalLM
 
 needs_deepspeed = pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
-KINDS = ["fsdp2", pytest.param("zero2", marks=needs_deepspeed)]
-CLOSE = {"fsdp2": 1e-7, "zero2": 1e-4}  # norms round to single precision, and DeepSpeed sums in it
+KINDS = ["fsdp2", pytest.param("zero2", marks=needs_deepspeed), pytest.param("zero3", marks=needs_deepspeed)]
+CLOSE = {"fsdp2": 1e-7, "zero2": 1e-4, "zero3": 1e-4}  # norms round to single precision, and DeepSpeed sums in it
 
 
 @pytest.fixture

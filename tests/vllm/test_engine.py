@@ -85,9 +85,9 @@ def test_a_push_that_breaks_off_is_made_again(engine, policy, monkeypatch, distu
         yield from weights[: len(weights) // 2]
         raise OSError("the connection is gone")
 
-    weights_of = engine_module.whole_weights
+    weights_of = engine_module.plain_weights
     with monkeypatch.context() as patch:
-        patch.setattr(engine_module, "whole_weights", half)
+        patch.setattr(engine_module, "plain_weights", half)
         with pytest.raises(OSError, match="the connection is gone"):
             engine.weights_changed()
     (completion,) = ask(engine, (PROMPT, sampling()))
