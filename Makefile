@@ -42,6 +42,7 @@ deepspeed: $(DEEPSPEED_VENV)/.made ## run the tests that need DeepSpeed, in an e
 		tests/agent/test_sharding.py $(PYTEST_ARGS)
 
 gpu: $(VENV)/.dev ## run the checks that need GPUs and write what they measure to benchmarks/results
+	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "this machine has no GPU")'
 	$(BIN)/python -m pytest -m gpu tests $(PYTEST_ARGS)
 	$(BIN)/python benchmarks/bench_gpu.py --json benchmarks/results/gpu.json
 

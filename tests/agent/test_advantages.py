@@ -548,6 +548,22 @@ def test_a_judge_is_heard_where_all_fail_if_it_ranks_the_reference_first(rule, r
     assert torch.equal(got.trains_PG[1:], others.trains_PG)
 
 
+def test_a_judge_is_checked_in_each_group_by_itself():
+    # 0.5 is above all of the first group, though not of the second, whose own solution is better.
+    got = estimate([[0.0, 0.0]] * 3, [[0.2, 0.4], [0.6, 0.8], [0.2, 0.4]], reference=[0.5, 0.9, 0.3])
+    assert got.trains_PG.tolist() == [[True, True], [True, True], [False, False]]
+
+
+def test_a_solution_s_score_is_read_in_the_precision_of_the_rewards():
+    every, judge = torch.ones(1, 2, dtype=torch.bool), torch.tensor([[0.25, 0.5]])
+    wide, narrow = (
+        awpo(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]), every, judge, every, epsilon=0.2, reference_P=score)
+        for score in (torch.tensor([0.75], dtype=torch.float64), torch.tensor([0.75]))
+    )
+    assert wide.advantages_PG.dtype == wide.gate_P.dtype == torch.float32
+    assert torch.equal(wide.advantages_PG, narrow.advantages_PG) and narrow.advantages_PG[0, 0] < 0
+
+
 def test_without_references_or_scores_a_failing_group_is_left_out():
     skips = estimate([[0.0, 0.0], [1.0, 0.0]], [[0.2, 0.8]] * 2, switches=replace(GROUP_STD, all_wrong="skip"))
     for judge, reference in ((0.8, None), (0.8, [None, None]), (0.8, [0.5, 0.5])):
@@ -609,6 +625,9 @@ def test_a_judge_below_the_floor_is_a_constant_one():
     outcomes = [[1.0, 0.0]]
     assert values(estimate(outcomes, [[0.50, 0.52]])) == values(estimate(outcomes, [[0.5, 0.5]]))
     assert values(estimate(outcomes, [[0.50, 0.54]])) != values(estimate(outcomes, [[0.5, 0.5]]))
+    # At the floor itself it is heard: 0, 1/2 and 1 have a standard deviation of exactly 1/2.
+    at = estimate([[0.5] * 3], [[0.0, 0.5, 1.0]], switches=replace(PLAIN, reasoning_floor=0.5))
+    assert values(at) == close(-0.25 / (0.25 + E), 0.0, 0.25 / (0.25 + E))
 
 
 def test_a_judge_that_opposes_the_outcome_is_not_heard():
@@ -742,6 +761,9 @@ def test_equal_outcomes_are_equal_in_half_the_digits(value):
 def test_outcomes_closer_than_the_tolerance_are_equal_however_small():
     assert values(estimate([[3e-7, 0.0]], estimator=grpo)) == [0.0, 0.0]
     assert values(estimate([[3e-6, 0.0]], estimator=grpo))[0] > 0
+    # The tolerance grows with a group's own rewards, not with another's.
+    beside = estimate([[3e-6, 0.0], [1000.0, 1000.0 - 3e-6]], high=1000.0, estimator=grpo)
+    assert values(beside, 0)[0] > 0 and values(beside, 1) == [0.0, 0.0]
 
 
 @pytest.mark.parametrize("name", sorted(ESTIMATORS))
@@ -759,6 +781,8 @@ def test_no_gradient_flows_through_rewards(name):
         ({"judge_check": "refernce"}, "judge_check is 'refernce'"),
         ({"gate": ""}, "gate is ''"),
         ({"reasoning_unit": 0.0}, "reasoning_unit is 0.0, expected a finite number above 0"),
+        ({"difficulty_boost": math.inf}, "difficulty_boost is inf, expected a finite number above 0"),
+        ({"outcome_weight": math.inf}, "outcome_weight is inf, expected a finite number, not negative"),
         ({"coefficient": -1.0, "clip": "no"}, "clip is 'no'.*; coefficient is -1.0, expected a finite number, not neg"),
         ({"clip_strength": math.nan}, "clip_strength is nan"),
     ],

@@ -166,9 +166,10 @@ def test_advantages_are_finite_and_average_to_zero(name):
 
 
 @ALL
-def test_single_precision_stays_single(name):
-    got = ESTIMATORS[name](*random_batch(4, dtype=torch.float32), epsilon=0.2)
-    assert got.advantages_PG.dtype == got.gate_P.dtype == got.difficulty_P.dtype == torch.float32
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_single_precision_stays_single_and_double_double(name, dtype):
+    got = ESTIMATORS[name](*random_batch(4, dtype=dtype), epsilon=0.2)
+    assert got.advantages_PG.dtype == got.gate_P.dtype == got.difficulty_P.dtype == dtype
 
 
 @ALL

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from awpo_agent import losses
 from awpo_agent.batching import make_batch, micro_batches
@@ -57,6 +58,19 @@ def test_logprobs_are_those_of_a_plain_forward(make_model, rollouts, temperature
     assert torch.allclose(logprobs_N, torch.stack(want), rtol=0, atol=1e-5)
     assert torch.allclose(entropy_N, torch.stack(entropies), rtol=0, atol=1e-5)
     assert not entropy_N.requires_grad
+
+
+def test_a_model_with_other_names_for_its_parts_is_scored_as_well():
+    sizes = {"vocab_size": 300, "n_positions": 40, "n_embd": 32, "n_layer": 2, "n_head": 2}
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=0.2, bos_token_id=0, eos_token_id=0)).eval()
+    assert not hasattr(model, "model") and not hasattr(model.config, "layer_types")
+    batch = beginning_alike(20)
+    logprobs_N, shapes = forwarded(model, batch)
+    want_BTV = torch.log_softmax(model(batch.ids_BT).logits[:, :-1], dim=-1)
+    want_BT = want_BTV.gather(2, batch.ids_BT[:, 1:, None])[:, :, 0]
+    assert torch.allclose(logprobs_N, want_BT[batch.is_sampled_BT[:, 1:]], rtol=0, atol=1e-5)
+    assert shapes == [(5, 37)]  # that its layers see everything it does not say, so nothing is forwarded apart
 
 
 def test_half_precision_is_scored_in_single_and_double_in_double(make_model, rollouts):
@@ -181,6 +195,7 @@ def test_only_what_is_worth_it_and_allowed_is_forwarded_apart(make_model):
     whole = [(5, 34)]
     assert forwarded(make_model(), beginning_alike(15))[1] == [(5, 32)]  # too short
     assert forwarded(make_model(), beginning_alike(16))[1] == [(1, 16), (5, 33 - 16)]
+    assert forwarded(make_model(), beginning_alike(16, num_rows=2))[1] == [(1, 16), (2, 8)]
     # A sampled token that all rows have in common is predicted from the state before it, in every row.
     batch = beginning_alike(17)
     batch.is_sampled_BT[:, 16] = True
@@ -195,6 +210,9 @@ def test_only_what_is_worth_it_and_allowed_is_forwarded_apart(make_model):
     windowed = make_model(layer_types=["sliding_attention"] * 2, sliding_window=8, use_sliding_window=True)
     assert forwarded(windowed, beginning_alike(17))[1] == whole
     assert forwarded(make_model().double(), beginning_alike(17))[1] == whole
+    sharded = make_model()  # as ZeRO-3 marks its weights
+    next(sharded.parameters()).ds_id = 0
+    assert forwarded(sharded, beginning_alike(17))[1] == whole
 
 
 def test_the_surrogate_by_hand():

@@ -101,3 +101,10 @@ def test_a_parameter_that_takes_no_part_counts_as_zero():
         weights, lambda group, member: weights[0].sum(), torch.ones(2, 1), torch.zeros(2, 1), YES[:, :1]
     )
     assert got["probe/alignment"] == 1.0
+
+
+def test_half_precision_is_added_up_in_single():
+    # bfloat16 has no 1 + 2^-10. One episode a group, Z = 1 and A the same in both: all signal.
+    weight, advantages = torch.zeros(1, dtype=torch.bfloat16, requires_grad=True), torch.full((2, 1), 1 + 2**-10)
+    got = gradient_probe([weight], lambda group, member: weight.sum(), advantages, torch.zeros(2, 1), YES[:, :1])
+    assert got["probe/alignment"] == pytest.approx(1.0, abs=1e-6)

@@ -50,6 +50,16 @@ def test_the_score_of_a_group_s_solution_reaches_its_rows():
     assert estimate_rows(awpo, prompts, outcome, judge)[0].tolist() == [0.0] * 5
 
 
+def test_a_single_failure_is_compared_with_its_own_solution():
+    # Alone in its group: with the solution's 0.9 the mean is 0.55, 0.35 above it; lambda 1/2, unit 1/4.
+    want = -0.5 * 0.35 / (0.5 * 0.25 + 1e-4)
+    judge, reference = torch.tensor([0.2, 0.5, 0.5]), torch.tensor([0.9, math.nan, math.nan])
+    beside, _ = estimate_rows(awpo, ["a", "b", "b"], torch.zeros(3), judge, reference_B=reference)
+    assert beside.tolist() == pytest.approx([want, 0.0, 0.0], abs=1e-6)
+    alone, epsilon = estimate_rows(awpo, ["a"], torch.zeros(1), judge[:1], reference_B=reference[:1])
+    assert (alone.tolist(), epsilon) == (pytest.approx([want], abs=1e-6), 0.1)
+
+
 def test_groups_may_be_numbers():
     numbers = [ord(prompt) for prompt in PROMPTS]
     want, got = estimate_rows(awpo, PROMPTS, OUTCOME, JUDGE), estimate_rows(awpo, numbers, OUTCOME, JUDGE)
@@ -62,6 +72,8 @@ def test_groups_may_be_a_tensor_and_rewards_of_any_kind():
     assert torch.equal(estimate_rows(awpo, numbers, OUTCOME, JUDGE)[0], want)
     mixed, _ = estimate_rows(awpo, PROMPTS, OUTCOME.float(), JUDGE)
     assert mixed.dtype == torch.float64 and torch.equal(mixed, want)
+    half, _ = estimate_rows(awpo, PROMPTS, OUTCOME, JUDGE.half())
+    assert torch.equal(half, estimate_rows(awpo, PROMPTS, OUTCOME, JUDGE.half().double())[0])
     whole, _ = estimate_rows(grpo, ["a", "a"], torch.tensor([1, 0]), torch.tensor([math.nan, math.nan]))
     assert whole.tolist() == pytest.approx([0.7070, -0.7070], abs=1e-4)
 

@@ -37,7 +37,7 @@ def test_what_a_stage_names_changes_and_the_rest_stays():
     assert staged(base, STAGES, 4) == AWPOSwitches(coefficient=1.0, gate="hard", outcome_weight=0.0, clip="fixed")
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [*STAGES, Stage(from_step=0, gate="none")])
 def test_possible_stages(stage):
     assert stage.problems() == []
 
