@@ -55,7 +55,7 @@ def sampled_logprobs(
 
 def _hidden(model: nn.Module, ids_BT: torch.Tensor, predicts_BT: torch.Tensor) -> torch.Tensor:
     """Return the last hidden states of the positions that predict a sampled token, (N, H)."""
-    decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.model
+    decoder = model.get_decoder()
     length = _common_length(ids_BT, predicts_BT) if _may_share(model, ids_BT) else 0
     if length < SHORTEST_SHARED:
         return decoder(input_ids=ids_BT, use_cache=False).last_hidden_state[predicts_BT]

@@ -148,7 +148,7 @@ SCALES: Mapping[str, Callable[[Signal, AWPOSwitches], tuple[torch.Tensor, torch.
 def _interval(mean_P: torch.Tensor, switches: AWPOSwitches) -> torch.Tensor:
     """``D = boost`` where ``low <= mean <= high``, else 1. Tag: reconstructed."""
     is_medium_P = (mean_P >= switches.difficulty_low) & (mean_P <= switches.difficulty_high)
-    return torch.where(is_medium_P, switches.difficulty_boost, 1.0).to(mean_P.dtype)
+    return torch.where(is_medium_P, switches.difficulty_boost, torch.ones_like(mean_P))
 
 
 def _smooth(mean_P: torch.Tensor, switches: AWPOSwitches) -> torch.Tensor:

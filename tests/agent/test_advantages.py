@@ -711,9 +711,9 @@ def test_a_smooth_difficulty_by_hand():
 
 
 def test_the_band_of_medium_difficulty_can_be_moved():
-    switches = replace(GROUP_STD, difficulty_low=0.05, difficulty_high=0.4, difficulty_boost=2.0)
+    switches = replace(GROUP_STD, difficulty_low=0.05, difficulty_high=0.4, difficulty_boost=1.1)
     means = {mean: estimate([[mean, mean]], switches=switches).difficulty_P.item() for mean in (0.0, 0.1, 0.4, 0.5)}
-    assert means == {0.0: 1.0, 0.1: 2.0, 0.4: 2.0, 0.5: 1.0}
+    assert means == {0.0: 1.0, 0.1: 1.1, 0.4: 1.1, 0.5: 1.0}  # 1.1 itself, not its neighbour in single precision
 
 
 def test_every_task_has_its_own_range():

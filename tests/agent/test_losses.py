@@ -8,7 +8,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from awpo_agent import losses
 from awpo_agent.batching import make_batch, micro_batches
-from awpo_agent.losses import clipped_surrogate, sampled_logprobs
+from awpo_agent.losses import clipped_surrogate, reference_kl, sampled_logprobs
 from awpo_agent.types import Rollout
 
 
@@ -319,3 +319,19 @@ def test_what_was_not_sampled_is_never_read(make_model, rollouts):
     row, position = batch.is_sampled_BT.nonzero()[5]
     batch.ids_BT[row, position] += 1
     assert not torch.equal(surrogate(model, batch, 10.0), want)
+
+
+def test_the_pull_of_a_reference_by_hand():
+    policy_N = torch.tensor([0.5, 0.25, 0.8]).log().requires_grad_()
+    kl_N = reference_kl(policy_N, torch.tensor([0.5, 0.5, 0.2]).log())
+    # ref / policy - log(ref / policy) - 1
+    want = [0.0, 2.0 - math.log(2.0) - 1.0, 0.25 + math.log(4.0) - 1.0]
+    assert kl_N.tolist() == pytest.approx(want, abs=1e-6)
+    (gradient_N,) = torch.autograd.grad(kl_N.sum(), policy_N)
+    assert gradient_N.tolist() == pytest.approx([0.0, 1.0 - 2.0, 1.0 - 0.25], abs=1e-6)
+
+
+def test_its_mean_under_the_policy_is_the_divergence():
+    policy_V, reference_V = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.2, 0.3, 0.5])
+    divergence = float((policy_V * (policy_V / reference_V).log()).sum())
+    assert float((policy_V * reference_kl(policy_V.log(), reference_V.log())).sum()) == pytest.approx(divergence)
