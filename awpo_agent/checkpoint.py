@@ -93,8 +93,9 @@ def save_checkpoint(folder: Path, write: Callable[[Path], object], state: Mappin
     Args:
         folder: Where it ends up.
         write: Writes weights, tokenizer and optimizer into the folder it is given, in every process.
-        state: What else a resumed run has to know: `step` and `stages_begun`. The sizes of all files are kept beside
-            it, so that a checkpoint is known to be torn where a disk lost contents after all, or a copy was cut off.
+        state: What else a resumed run has to know: `step`, `stages_begun` and how the `optimizer` was kept. The sizes
+            of all files are kept beside it, so that a checkpoint is known to be torn where a disk lost contents after
+            all, or a copy was cut off.
     """
 
     def seal(unfinished: Path) -> None:
@@ -135,6 +136,8 @@ def _check(state: JSON) -> None:
     for name in ("step", "stages_begun"):
         if not _is_count(state.get(name)):
             raise ValueError(f"{name} is {state.get(name)!r:.40}, expected a whole number from 0 on")
+    if not isinstance(state.get("optimizer"), str):
+        raise ValueError(f"optimizer is {state.get('optimizer')!r:.40}, expected how it was kept")
     files = state.get("files")
     if not isinstance(files, dict) or not all(map(_is_count, files.values())):
         raise ValueError(f"files is {files!r:.40}, expected the size of each file by its name")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from transformers import get_scheduler
@@ -79,6 +79,14 @@ class Learner:
     def learning_rate(self) -> float:
         """Of the next update."""
         return self._schedule.get_last_lr()[0]
+
+    @property
+    def optimizer_kind(self) -> str:
+        """How the optimizer's state is kept; only a launch that keeps it alike can read it."""
+        kind, deepspeed = self._accelerator.distributed_type, self._accelerator.state.deepspeed_plugin
+        if deepspeed is not None:
+            return f"ZeRO-{deepspeed.zero_stage} on {self._accelerator.num_processes} processes"
+        return "FSDP" if kind == DistributedType.FSDP else "whole"
 
     def save(self, folder: Path) -> None:
         """Write weights, optimizer and schedule into an existing folder; every process calls this."""

@@ -157,7 +157,8 @@ class AWPOTrainer:
         """Write ``checkpoints/checkpoint-<step>``: a Hugging Face folder and the training state, whole or not."""
         folder = self.folder / "checkpoints" / f"checkpoint-{self.step}"
         if self._saved_step != self.step:
-            save_checkpoint(folder, self._write_parts, {"step": self.step, "stages_begun": self._stages_begun})
+            state = {"step": self.step, "stages_begun": self._stages_begun, "optimizer": self.learner.optimizer_kind}
+            save_checkpoint(folder, self._write_parts, state)
             if self.accelerator.is_main_process:
                 prune(folder.parent, self.args.save_total_limit)
         self._saved_step = self.step
@@ -280,6 +281,11 @@ class AWPOTrainer:
             return
         folder = newest_checkpoint(self.folder / "checkpoints") if wanted == "last" else Path(wanted)
         state = read_state(folder)
+        if state["optimizer"] != self.learner.optimizer_kind:
+            raise UsageError(
+                f"the optimizer of {str(folder)!r} was kept {state['optimizer']!r}, this launch keeps it "
+                f"{self.learner.optimizer_kind!r}; launch as it was, or start a run with model: {folder}"
+            )
         if self.accelerator.is_main_process:
             set_aside_newer(self.folder / "checkpoints", state["step"])
         self.learner.load(folder)

@@ -179,12 +179,12 @@ def save(folder, step=0, stages_begun=0):
         (unfinished / "model.safetensors").write_bytes(b"weights")
         (unfinished / "deep" / "optimizer").write_bytes(b"moments")
 
-    save_checkpoint(folder, write_parts, {"step": step, "stages_begun": stages_begun})
+    save_checkpoint(folder, write_parts, {"step": step, "stages_begun": stages_begun, "optimizer": "whole"})
 
 
 def test_what_is_kept_beside_the_weights_comes_back(tmp_path):
     save(tmp_path / "checkpoint-3", step=3, stages_begun=1)
-    assert read_state(tmp_path / "checkpoint-3") == {"step": 3, "stages_begun": 1}
+    assert read_state(tmp_path / "checkpoint-3") == {"step": 3, "stages_begun": 1, "optimizer": "whole"}
     with pytest.raises(UsageError, match="is no checkpoint of a training run"):
         read_state(tmp_path)
 
@@ -204,7 +204,12 @@ def test_a_torn_checkpoint_is_named_and_skipped(tmp_path, name, how, caplog):
 
 
 def state_text(**changes):
-    whole = {"step": 10, "stages_begun": 0, "files": {"model.safetensors": 7, "deep/optimizer": 7}}
+    whole = {
+        "step": 10,
+        "stages_begun": 0,
+        "optimizer": "whole",
+        "files": {"model.safetensors": 7, "deep/optimizer": 7},
+    }
     return json.dumps({name: value for name, value in (whole | changes).items() if value != "missing"}).encode()
 
 
@@ -222,6 +227,7 @@ def state_text(**changes):
         (b'"step"', "it holds 'step', expected an object"),
         (b"[" + b"1," * 9_999 + b"1]", "it holds [1, 1, 1"),
         *((state_text(step=wrong), "step is") for wrong in ("missing", None, "3", 3.0, True, -1, [3])),
+        *((state_text(optimizer=wrong), "optimizer is") for wrong in ("missing", None, 3)),
         *((state_text(stages_begun=wrong), "stages_begun is") for wrong in ("missing", None, "0", 0.5, False, -1)),
         *(
             (state_text(files=wrong), "files is")

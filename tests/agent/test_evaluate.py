@@ -131,7 +131,7 @@ def test_the_command_takes_a_checkpoint_or_a_run(tmp_path, make_model, tokenizer
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
 
-    save_checkpoint(folder, write, {"step": 3, "stages_begun": 0})
+    save_checkpoint(folder, write, {"step": 3, "stages_begun": 0, "optimizer": "whole"})
     words = ["--env", "awpo/Calculator-v0", "--policy", f"hf:{run}", "--episodes", "2"]
     words += ["--template-options", '{"a": 1}']
     assert main(["eval", *words, "--max-length", "300", "--max-turn-length", "5", "--temperature", "0"]) == 0

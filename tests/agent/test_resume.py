@@ -94,6 +94,13 @@ def test_a_checkpoint_of_another_kind_is_refused_and_nothing_is_read(run, make_m
         run(max_steps=2, **after, resume_from_checkpoint="last")
 
 
+def test_an_optimizer_that_was_kept_otherwise_is_refused(run):
+    state = run(max_steps=1).folder / "checkpoints" / "checkpoint-1" / "training_state.json"
+    state.write_text(state.read_text().replace('"whole"', '"FSDP"'))
+    with pytest.raises(UsageError, match="was kept 'FSDP', this launch keeps it 'whole'; launch as it was, or start"):
+        run(max_steps=2, resume_from_checkpoint="last")
+
+
 def test_a_checkpoint_of_another_width_is_refused(run, make_model):
     run(max_steps=1)
     wide = make_model()

@@ -1,5 +1,6 @@
 """A model that is shared out among processes learns what a whole one learns; here on CPUs, over gloo."""
 
+import json
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,6 +69,8 @@ def test_it_goes_on_as_if_it_had_never_stopped(train, kind):
     assert largest_difference(weights_of(parts), weights_of(whole)) == 0.0
     assert lines_of(parts) == lines_of(whole)
     AutoModelForCausalLM.from_pretrained(parts / "checkpoints" / "checkpoint-3")
+    state = json.loads((parts / "checkpoints" / "checkpoint-3" / "training_state.json").read_text())
+    assert state["optimizer"] == {"fsdp2": "FSDP"}.get(kind, f"ZeRO-{kind[-1]} on 2 processes")
 
 
 @pytest.mark.heavy
