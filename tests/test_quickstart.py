@@ -46,7 +46,7 @@ def test_the_quickstart_makes_the_model_better_and_its_checkpoint_keeps_what_was
     assert json.loads(report.read_text())["success"] == pytest.approx(after)
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_accelerate_launch_gives_the_same_run(tmp_path):
     few = ("--config", CONFIG, "--max_steps", "2", "--generation_batch_size", "16", "--logging_steps", "1")
     run("-m", "awpo_agent", "train", *few, "--output_dir", tmp_path / "plain")

@@ -24,7 +24,7 @@ def sweep(folder, *arguments):
     return done, [line for line in lines if line["use"] == "table"]
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_a_sweep_goes_on_where_it_was_and_a_seed_learns_alike_whatever_its_neighbours(tmp_path):
     (tmp_path / "again").mkdir()
     done, one = sweep(tmp_path, "--seeds", "1", "--json", str(tmp_path / "table.json"))

@@ -16,7 +16,11 @@ from transformers import AutoModelForCausalLM
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "fails"),
-    [({}, False), ({"steps_per_generation": 2, "per_device_train_batch_size": 3}, False), ({}, True)],
+    [
+        ({}, False),
+        pytest.param({"steps_per_generation": 2, "per_device_train_batch_size": 3}, False, marks=pytest.mark.heavy),
+        pytest.param({}, True, marks=pytest.mark.heavy),
+    ],
     ids=["one update", "two updates", "all fail"],
 )
 def test_two_processes_make_the_update_of_one(run, model_folder, tmp_path, settings, fails, failing, monkeypatch):
@@ -79,6 +83,7 @@ def test_nobody_waits_for_a_process_whose_episodes_are_unlike_the_others(model_f
         assert not any(episode["trains"] and episode["num_sampled_tokens"] for episode in others)
 
 
+@pytest.mark.slow
 def test_processes_of_one_machine_share_the_weights_that_servers_read(model_folder, tmp_path):
     script = tmp_path / "share.py"
     script.write_text(

@@ -24,7 +24,7 @@ def test_a_recipe_trains_on_nothing_that_is_tested(name: str) -> None:
     assert not any(map(is_tested, env.unwrapped.task_ids))
 
 
-@pytest.mark.slow
+@pytest.mark.heavy
 def test_the_small_recipe_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     assert not main(["--config", str(RECIPES / "bfcl_cpu.yaml"), "--output_dir", str(run)])
