@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from awpo_agent.advantages import CHOICES, ESTIMATORS, HEARS_JUDGE, NOT_NEGATIVE, POSITIVE, AWPOSwitches, Stage
@@ -273,6 +274,11 @@ class AWPOConfig:
             problems.append(
                 f"awpo_difficulty_low {self.awpo_difficulty_low} and awpo_difficulty_high {self.awpo_difficulty_high}, "
                 "expected 0 <= low <= high <= 1"
+            )
+        if Path(self.model).is_dir() and Path(self.model).resolve().is_relative_to(Path(self.output_dir).resolve()):
+            problems.append(
+                f"model {self.model!r} lies in output_dir, where a run sets older checkpoints aside; choose another "
+                "output_dir, or resume_from_checkpoint"
             )
         problems += [problem for stage in self.awpo_stages for problem in stage.problems()]
         problems += [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import threading
 from collections.abc import Awaitable, Iterator
 from typing import TypeVar
 
@@ -47,12 +48,11 @@ class Interruption:
     @contextlib.contextmanager
     def on_sigterm(self) -> Iterator[None]:
         """Have SIGTERM ask for it; in another thread than the main one, where signals cannot be had, nothing does."""
-        try:
-            before = signal.signal(signal.SIGTERM, lambda number, frame: self.ask())
-        except ValueError:
+        if threading.current_thread() is not threading.main_thread():
             yield
             return
+        before = signal.signal(signal.SIGTERM, lambda number, frame: self.ask())
         try:
             yield
         finally:
-            signal.signal(signal.SIGTERM, before)
+            signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)

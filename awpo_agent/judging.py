@@ -8,6 +8,7 @@ import logging
 import operator
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from accelerate.utils import gather_object
@@ -36,10 +37,11 @@ class JudgeDesk:
     Args:
         judge: Whom to ask.
         group_sizes: How many episodes of each group will come, by the group's name.
+        threads: Where a judge that is not asynchronous scores; by default those of the event loop.
     """
 
-    def __init__(self, judge: Judge, group_sizes: Mapping[int, int]) -> None:
-        self._judge = judge
+    def __init__(self, judge: Judge, group_sizes: Mapping[int, int], threads: Executor | None = None) -> None:
+        self._judge, self._threads = judge, threads
         self._sizes = group_sizes if getattr(judge, "compares", False) else {}
         self._waiting: dict[int, list[tuple[Transcript, asyncio.Future[Score]]]] = defaultdict(list)
 
@@ -67,7 +69,8 @@ class JudgeDesk:
             scores = await self._judge.score_async(transcripts)
         else:
             # In a thread, so that a judge that waits for a server holds back nobody's next message.
-            scores = await asyncio.to_thread(self._judge.score, transcripts)
+            loop = asyncio.get_running_loop()
+            scores = await loop.run_in_executor(self._threads, self._judge.score, transcripts)
         if len(scores) != len(transcripts):
             name = type(self._judge).__name__
             raise ValueError(f"{name} returned {len(scores)} scores for {len(transcripts)} episodes, expected one each")

@@ -85,7 +85,8 @@ class Learner:
         """How the optimizer's state is kept; only a launch that keeps it alike can read it."""
         kind, deepspeed = self._accelerator.distributed_type, self._accelerator.state.deepspeed_plugin
         if deepspeed is not None:
-            return f"ZeRO-{deepspeed.zero_stage} on {self._accelerator.num_processes} processes"
+            precision = "bfloat16" if self._args.bf16 else "single precision"
+            return f"ZeRO-{deepspeed.zero_stage} in {precision} on {self._accelerator.num_processes} processes"
         return "FSDP" if kind == DistributedType.FSDP else "whole"
 
     def save(self, folder: Path) -> None:
@@ -248,8 +249,10 @@ class Learner:
             kl_N = reference_kl(logprobs_N, reference_N)
             loss = loss + self._args.beta * kl_N.sum() / num_tokens
             parts = {**parts, "kl": kl_N.detach().sum()}
-        # Gradients are averaged over processes, so each scales its share of the sum up again.
-        self._accelerator.backward(loss * self._accelerator.num_processes if counts else loss * 0.0)
+        # Gradients are averaged over processes, so each scales its share of the sum up again. Where nothing counts a
+        # loss that is not finite must not make its 0 no number.
+        share = loss * self._accelerator.num_processes if counts else (logprobs_N * 0.0).sum()
+        self._accelerator.backward(share)
         if counts:
             parts = {**parts, "loss": loss.detach(), "entropy": entropy_N.sum(), "tokens": len(logprobs_N)}
             sums.update({name: float(value) for name, value in parts.items()})

@@ -17,6 +17,7 @@ from awpo_env.errors import UsageError
 
 _PEFT_PREFIX = "base_model.model."
 _ADAPTERS = "adapter_model.safetensors"
+_MAY_DIFFER = {"_name_or_path", "architectures", "dtype", "transformers_version"}  # and it is the same model
 
 
 def prepare_policy(model: nn.Module, args: AWPOConfig) -> nn.Module:
@@ -98,17 +99,19 @@ def write_policy(policy: nn.Module, folder: Path, state: dict[str, Any]) -> None
 
 def read_policy(policy: nn.Module, folder: Path) -> None:
     """Load what `write_policy` wrote into a policy of the same kind, see `check_written`."""
-    found = {name: tensor for file in _weight_files(folder) for name, tensor in load_file(file).items()}
     if has_adapters(policy):
         from peft import set_peft_model_state_dict
 
-        set_peft_model_state_dict(policy, found)
-    else:
-        policy.load_state_dict(found, strict=False)
+        set_peft_model_state_dict(policy, load_file(folder / _ADAPTERS))
+        return
+    # By way of another model: in its folder a model's weights may have other names and shapes than in memory.
+    attention = policy.config._attn_implementation
+    read = type(policy).from_pretrained(folder, dtype=policy.dtype, attn_implementation=attention)
+    policy.load_state_dict(read.state_dict())
 
 
 def check_written(policy: nn.Module, folder: Path) -> None:
-    """Refuse what `write_policy` wrote of a policy of another kind; only names and shapes are read.
+    """Refuse what `write_policy` wrote of a policy of another kind; no weights are read.
 
     Raises:
         UsageError: It is that of another model, or one of the two has adapters, or others.
@@ -117,45 +120,39 @@ def check_written(policy: nn.Module, folder: Path) -> None:
         kinds = ("LoRA adapters alone", "the whole model")
         trained, asked = kinds if not has_adapters(policy) else reversed(kinds)
         raise UsageError(f"{str(folder)!r} has trained {trained}, the settings train {asked}; set lora_r as it was")
-    found = {}
-    for file in _weight_files(folder):
-        with safe_open(file, framework="pt") as weights:
-            found |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
-    own = _shapes(policy)
-    # Weights that are tied are written once.
-    if strange := sorted((found.keys() ^ own.keys()) - _tied(policy)):
-        raise UsageError(f"{str(folder)!r} is a checkpoint of another model: only one of the two has {strange[0]}")
-    if other := [name for name in found if name in own and found[name] != own[name]]:
-        name = other[0]
-        raise UsageError(
-            f"{str(folder)!r} is a checkpoint of another model: its {name} is {found[name]}, not {own[name]}; set "
-            f"{'lora_r' if has_adapters(policy) else 'model'} as it was"
-        )
     if has_adapters(policy):
-        _check_scale(policy, folder)
+        _check_adapters(policy, folder)
+        return
+    own, written = policy.config.to_dict(), type(policy.config).from_pretrained(folder).to_dict()
+    for name in sorted((own.keys() | written.keys()) - _MAY_DIFFER):
+        if own.get(name) != written.get(name):
+            raise UsageError(
+                f"{str(folder)!r} is a checkpoint of another model: its {name} is {written.get(name)!r}, not "
+                f"{own.get(name)!r}; set model as it was"
+            )
 
 
-def _check_scale(policy: nn.Module, folder: Path) -> None:
-    from peft import PeftConfig
+def _check_adapters(policy: nn.Module, folder: Path) -> None:
+    from peft import PeftConfig, get_peft_model_state_dict
 
-    written, own = PeftConfig.from_pretrained(str(folder)).lora_alpha, policy.peft_config["default"].lora_alpha
-    if written != own:
-        raise UsageError(f"{str(folder)!r} was trained with lora_alpha {written}, not {own}; set it as it was")
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    adapters = folder / _ADAPTERS
-    return [adapters] if adapters.is_file() else sorted(folder.glob("model*.safetensors"))
-
-
-def _shapes(policy: nn.Module) -> dict[str, tuple[int, ...]]:
-    state = policy.state_dict(keep_vars=True)
-    if has_adapters(policy):
-        from peft import get_peft_model_state_dict
-
-        state = get_peft_model_state_dict(policy, state_dict=state)
+    with safe_open(folder / _ADAPTERS, framework="pt") as weights:
+        found = {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    state = get_peft_model_state_dict(policy, state_dict=policy.state_dict(keep_vars=True))
     # DeepSpeed leaves an empty tensor where a weight is shared out.
-    return {name: tuple(getattr(tensor, "ds_shape", tensor.shape)) for name, tensor in state.items()}
+    own = {name: tuple(getattr(tensor, "ds_shape", tensor.shape)) for name, tensor in state.items()}
+    if strange := sorted(found.keys() ^ own.keys()):
+        raise UsageError(
+            f"{str(folder)!r} has adapters for other modules: only one of the two has {strange[0]}; set "
+            "lora_target_modules as they were"
+        )
+    if other := [name for name in own if found[name] != own[name]]:
+        raise UsageError(
+            f"{str(folder)!r} has adapters of another size: {other[0]} is {found[other[0]]}, not {own[other[0]]}; set "
+            "model and lora_r as they were"
+        )
+    written, scale = PeftConfig.from_pretrained(str(folder)).lora_alpha, policy.peft_config["default"].lora_alpha
+    if written != scale:
+        raise UsageError(f"{str(folder)!r} was trained with lora_alpha {written}, not {scale}; set it as it was")
 
 
 def _tied(policy: nn.Module) -> set[str]:

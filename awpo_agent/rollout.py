@@ -185,7 +185,9 @@ def collect(
     Raises:
         asyncio.CancelledError: They were broken off.
     """
+    interruption = interruption or Interruption()
     threads = ThreadPoolExecutor(tool_concurrency, thread_name_prefix="awpo-step")
+    judging = ThreadPoolExecutor(thread_name_prefix="awpo-judge")
     sizes = Counter(key.task_seed for key in keys)
 
     async def play(key: EpisodeKey, desk: JudgeDesk | None) -> Rollout:
@@ -200,7 +202,7 @@ def collect(
         if judge is None:
             return list(await asyncio.gather(*(play(key, None) for key in keys)))
         solutions = await _solutions(pool, chat, sizes, threads) if judges_references else {}
-        desk = JudgeDesk(judge, sizes + Counter(solutions.keys()))
+        desk = JudgeDesk(judge, sizes + Counter(solutions.keys()), judging)
         rollouts, scores = await asyncio.gather(
             asyncio.gather(*(play(key, desk) for key in keys)),
             asyncio.gather(*(desk.score(seed, solution) for seed, solution in solutions.items())),
@@ -211,8 +213,12 @@ def collect(
             for key, rollout in zip(keys, rollouts, strict=True)
         ]
 
-    with threads:
-        return asyncio.run((interruption or Interruption()).unless_asked(everything()))
+    try:
+        return asyncio.run(interruption.unless_asked(everything()))
+    finally:
+        # Tools and judges that are at it cannot be broken off; who was asked to stop has no time to wait for them.
+        for pool_of_threads in (threads, judging):
+            pool_of_threads.shutdown(wait=not interruption.is_asked, cancel_futures=True)
 
 
 async def _solutions(

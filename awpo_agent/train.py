@@ -49,7 +49,11 @@ def main(argv: Sequence[str]) -> int:
             show(config)
             print(textwrap.indent(describe(plan), "# "))
         return 0
-    run(config)
+    try:
+        run(config)
+    finally:
+        # A group that is still there when Python ends may abort the process, after all is done.
+        state.destroy_process_group()
     return 0
 
 

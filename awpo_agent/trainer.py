@@ -130,14 +130,17 @@ class AWPOTrainer:
         """
         is_main = self.accelerator.is_main_process
         with contextlib.ExitStack() as stack:
+            self._interruption = Interruption()
             stack.enter_context(self._interruption.on_sigterm())
             self._resume()
             recorder = stack.enter_context(contextlib.closing(RunRecorder(self.folder, self.step))) if is_main else None
+            self._saved_step = self._clear_the_way()
             if is_main:
                 (self.folder / "config.yaml").write_text(to_yaml(self.args), encoding="utf-8")
             if self.args.report_to:
                 self.accelerator.init_trackers("awpo", config={"config": to_yaml(self.args)})
-                stack.callback(self.accelerator.end_training)
+                for tracker in self.accelerator.trackers:  # `end_training` would part the processes, too
+                    stack.callback(tracker.finish)
             stack.enter_context(contextlib.closing(self.environments))
             self._all_or_none(self._renew_weights)
             self._train_steps(recorder)
@@ -275,25 +278,31 @@ class AWPOTrainer:
     def _resume(self) -> None:
         wanted = self.args.resume_from_checkpoint
         if wanted is None:
-            # Numbered as they are, checkpoints of an earlier run would pass for this one's.
-            if self.accelerator.is_main_process:
-                set_aside(self.folder / "checkpoints")
             return
         folder = newest_checkpoint(self.folder / "checkpoints") if wanted == "last" else Path(wanted)
         state = read_state(folder)
         if state["optimizer"] != self.learner.optimizer_kind:
             raise UsageError(
                 f"the optimizer of {str(folder)!r} was kept {state['optimizer']!r}, this launch keeps it "
-                f"{self.learner.optimizer_kind!r}; launch as it was, or start a run with model: {folder}"
+                f"{self.learner.optimizer_kind!r}; launch as it was, or start a run "
+                f"with model: {folder} in another output_dir"
             )
-        if self.accelerator.is_main_process:
-            set_aside_newer(self.folder / "checkpoints", state["step"])
         self.learner.load(folder)
         self.step = state["step"]
         self._stages_begun = state["stages_begun"]
         self._begin_stages({})
-        if folder.resolve().parent == (self.folder / "checkpoints").resolve():
-            self._saved_step = self.step  # nothing would be won by writing it once more
+
+    def _clear_the_way(self) -> int | None:
+        """Set checkpoints aside that would pass for this run's, and return of which step there is one."""
+        folder, resumes = self.folder / "checkpoints", self.args.resume_from_checkpoint is not None
+        has_own = resumes and (folder / f"checkpoint-{self.step}").is_dir()
+        if self.accelerator.is_main_process:
+            if resumes:
+                set_aside_newer(folder, self.step)
+            else:
+                set_aside(folder)
+        self.accelerator.wait_for_everyone()
+        return self.step if has_own else None
 
     def _renew_weights(self) -> None:
         """Give an engine that has weights of its own, or keeps attention state, those of now; all processes at once."""

@@ -7,12 +7,13 @@ import uuid
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from safetensors.torch import save_file
 from torch import nn
 
+from awpo_agent.engines.base import EngineFailure
 from awpo_agent.policy import plain_weights
+from awpo_agent.processes import join_processes
 
 
 class WeightsFolder:
@@ -32,7 +33,7 @@ class WeightsFolder:
     def __init__(self, model: nn.Module, folder: Path, dtype: torch.dtype | None = None) -> None:
         self._model, self._dtype = model, dtype
         self._folder = folder.resolve()
-        self._processes = PartialState()
+        self._processes = join_processes()
         (self._run,) = broadcast_object_list([uuid.uuid4().hex[:12]])
         self._num_versions = 0
 
@@ -50,16 +51,23 @@ class WeightsFolder:
         """Write the module's weights as the next version, and delete the one before; all processes call this.
 
         Raises:
-            OSError: They cannot be written, for example because the disk is full; the version stays what it was.
+            EngineFailure: They cannot be written, for example because the disk is full; the version stays what it was,
+                in all processes.
         """
         writes = self._processes.is_local_main_process
         weights = {name: self._on_file(tensor) for name, tensor in plain_weights(self._model) if writes}
         before, following = self.path, self._folder / str(self._num_versions + 1)
+        failure = None
         if writes:
-            shutil.rmtree(following if self._num_versions else self._folder, ignore_errors=True)
-            following.mkdir(parents=True)
-            save_file(_apart(weights), following / "model.safetensors", metadata={"format": "pt"})
-        self._processes.wait_for_everyone()
+            try:
+                shutil.rmtree(following if self._num_versions else self._folder, ignore_errors=True)
+                following.mkdir(parents=True)
+                save_file(_apart(weights), following / "model.safetensors", metadata={"format": "pt"})
+            except OSError as error:
+                failure = f"the weights cannot be written to {str(following)!r} ({error}); make room, and resume"
+        failures = gather_object([failure]) if self._processes.num_processes > 1 else [failure]
+        if any(failures):
+            raise EngineFailure(next(filter(None, failures)))
         self._num_versions += 1
         if writes:
             shutil.rmtree(before, ignore_errors=True)

@@ -272,3 +272,12 @@ def test_dry_run_shows_and_checks(capsys):
     assert yaml.safe_load(capsys.readouterr().out) == {**dataclasses.asdict(AWPOConfig()), "max_steps": 3}
     with pytest.raises(UsageError, match="max_steps is 0"):
         main(["--dry_run", "--max_steps", "0"])
+
+
+def test_a_model_within_the_run_s_own_folder_is_refused(tmp_path):
+    model = tmp_path / "run" / "checkpoints" / "checkpoint-3"
+    model.mkdir(parents=True)
+    for place in (model, tmp_path / "run"):
+        with pytest.raises(UsageError, match="lies in output_dir, where a run sets older checkpoints aside"):
+            AWPOConfig(model=str(place), output_dir=str(tmp_path / "run")).check()
+    AWPOConfig(model=str(model), output_dir=str(tmp_path / "other")).check()

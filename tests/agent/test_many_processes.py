@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 
@@ -92,6 +93,7 @@ import sys
 from pathlib import Path
 from accelerate import PartialState
 from safetensors.torch import load_file
+from awpo_agent.engines.base import EngineFailure
 from awpo_agent.engines.weights import WeightsFolder
 from awpo_agent.train import load_policy
 
@@ -103,6 +105,13 @@ for _ in range(2):
     assert load_file(folder.path / "model.safetensors")  # on every process, as soon as it has a version
     processes.wait_for_everyone()
 Path(f"{sys.argv[2]}-{processes.process_index}").write_text(folder.version)
+blocked = WeightsFolder(model, Path(sys.argv[1], "config.json", "weights"))  # no folder can be there
+try:
+    blocked.write()
+except EngineFailure as failure:
+    assert blocked.version is None
+    Path(f"{sys.argv[2]}-{processes.process_index}").open("a").write(" and " + str(failure))
+processes.destroy_process_group()
 """
     )
     environment = {**os.environ, "ACCELERATE_USE_CPU": "1", "OMP_NUM_THREADS": "1"}
@@ -110,5 +119,5 @@ Path(f"{sys.argv[2]}-{processes.process_index}").write_text(folder.version)
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     one, other = ((tmp_path / f"weights-{rank}").read_text() for rank in (0, 1))
-    assert one == other and one.endswith("-2")
+    assert one == other and re.search(r"-2 and the weights cannot be written to .*config\.json", one)
     assert [path.name for path in (tmp_path / "weights").iterdir()] == ["2"]

@@ -1,17 +1,21 @@
 """Runs that stop, die and go on: as if they never had."""
 
+import dataclasses
+import os
 import random
 import signal
 import time
 
 import pytest
+import torch
 from training_runs import TWO, episodes, lines_of, metrics, same, start, stop_after, weights
 from training_world import StuckEngine
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
 from awpo_agent.engines.base import EngineFailure
 from awpo_agent.engines.hf import TransformersEngine
 from awpo_env.errors import UsageError
+from awpo_env.types import Score
 
 
 def test_a_resumed_run_equals_one_that_was_never_interrupted(run):
@@ -79,12 +83,12 @@ def test_a_resumed_run_follows_the_settings(run):
     [
         ({}, {"lora_r": 4}, "has trained the whole model, the settings train LoRA adapters alone; set lora_r"),
         ({"lora_r": 4}, {}, "has trained LoRA adapters alone, the settings train the whole model; set lora_r"),
-        ({"lora_r": 4}, {"lora_r": 8}, r"lora_A.* is \(4, 64\), not \(8, 64\); set lora_r as it was"),
+        ({"lora_r": 4}, {"lora_r": 8}, r"lora_A.* is \(4, \d+\), not \(8, \d+\); set model and lora_r"),
         ({"lora_r": 4}, {"lora_r": 4, "lora_alpha": 8}, "with lora_alpha 32, not 8"),
         (
             {"lora_r": 4, "lora_target_modules": ["q_proj"]},
             {"lora_r": 4, "lora_target_modules": ["q_proj", "v_proj"]},
-            "only one of the two has .*v_proj",
+            "adapters for other modules: only one of the two has .*v_proj",
         ),
     ],
 )
@@ -92,6 +96,92 @@ def test_a_checkpoint_of_another_kind_is_refused_and_nothing_is_read(run, make_m
     run(max_steps=1, **before)
     with pytest.raises(UsageError, match=message):
         run(max_steps=2, **after, resume_from_checkpoint="last")
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_a_resume_that_is_refused_leaves_everything_where_it_was(run):
+    folder = run(save_steps=1, max_steps=3, save_total_limit=3).folder / "checkpoints"
+    run(save_steps=1, max_steps=3, save_total_limit=3)
+
+    def everything():
+        return sorted(path.relative_to(folder.parent).as_posix() for path in folder.parent.rglob("*"))
+
+    before = everything()
+    assert any(name.startswith("checkpoints.old/checkpoint-3") for name in before)
+    with pytest.raises(UsageError, match="set lora_r as it was"):
+        run(lora_r=4, resume_from_checkpoint=str(folder / "checkpoint-1"))
+    (folder.parent / "metrics.jsonl").write_text("damaged\n" + (folder.parent / "metrics.jsonl").read_text())
+    with pytest.raises(UsageError, match=r"line 1 of .* is damaged"):
+        run(resume_from_checkpoint=str(folder / "checkpoint-1"))
+    assert everything() == before
+
+
+def test_a_run_that_ends_at_once_or_trains_twice_keeps_its_checkpoint(run):
+    trainer = run(max_steps=2)
+    trainer.train()  # there is nothing left to do
+    (checkpoint,) = (trainer.folder / "checkpoints").iterdir()
+    assert checkpoint.name == "checkpoint-2"
+    written = checkpoint.stat().st_mtime_ns
+    run(max_steps=2, resume_from_checkpoint="last")
+    assert checkpoint.stat().st_mtime_ns == written
+    stopped = run("stopped", callbacks=[stop_after(1)])
+    stopped.args = dataclasses.replace(stopped.args, resume_from_checkpoint="last")
+    stopped.train()
+    assert stopped.step == 5
+
+
+class SlowJudge:
+    """Is not done with an episode before there is a checkpoint."""
+
+    def __init__(self, folder):
+        self.folder, self.waited = folder, []
+
+    def score(self, transcripts):
+        os.kill(os.getpid(), signal.SIGTERM)
+        deadline = time.monotonic() + 60
+        while not self.folder.is_dir() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        self.waited.append(self.folder.is_dir())
+        return [Score(0.5) for _ in transcripts]
+
+
+def test_the_checkpoint_waits_for_no_judge_that_is_at_work(run, tmp_path):
+    judge = SlowJudge(tmp_path / "run" / "checkpoints" / "checkpoint-0")
+    run(judge=judge)
+    while len(judge.waited) < 1:
+        time.sleep(0.01)
+    assert all(judge.waited)
+
+
+def test_what_a_mixture_of_experts_has_learnt_is_resumed(run, tokenizer):
+    # In its folder every expert has weights of its own, in memory they are one.
+    config = Qwen3MoeConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=16,
+        intermediate_size=64,
+        moe_intermediate_size=16,
+        num_experts=4,
+        num_experts_per_tok=2,
+        max_position_embeddings=1024,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        attn_implementation="sdpa",
+    )
+
+    def model():
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return Qwen3MoeForCausalLM(config)
+
+    whole = run("whole", model=model(), max_steps=3)
+    run("parts", model=model(), max_steps=2)
+    parts = run("parts", model=model(), max_steps=3, resume_from_checkpoint="last")
+    assert same(weights(parts), weights(whole)) and metrics(parts) == metrics(whole)
 
 
 def test_an_optimizer_that_was_kept_otherwise_is_refused(run):
@@ -105,7 +195,7 @@ def test_a_checkpoint_of_another_width_is_refused(run, make_model):
     run(max_steps=1)
     wide = make_model()
     wide.config.intermediate_size = 96
-    with pytest.raises(UsageError, match=r"mlp.* is \(.*64.*\), not \(.*96.*\); set model as it was"):
+    with pytest.raises(UsageError, match="its intermediate_size is 64, not 96; set model as it was"):
         run(max_steps=2, model=type(wide)(wide.config), resume_from_checkpoint="last")
 
 

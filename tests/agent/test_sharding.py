@@ -70,7 +70,7 @@ def test_it_goes_on_as_if_it_had_never_stopped(train, kind):
     assert lines_of(parts) == lines_of(whole)
     AutoModelForCausalLM.from_pretrained(parts / "checkpoints" / "checkpoint-3")
     state = json.loads((parts / "checkpoints" / "checkpoint-3" / "training_state.json").read_text())
-    assert state["optimizer"] == {"fsdp2": "FSDP"}.get(kind, f"ZeRO-{kind[-1]} on 2 processes")
+    assert state["optimizer"] == {"fsdp2": "FSDP"}.get(kind, f"ZeRO-{kind[-1]} in single precision on 2 processes")
 
 
 @pytest.mark.heavy

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from awpo_agent.config import AWPOConfig
+from awpo_agent.engines.base import EngineFailure
 from awpo_agent.engines.weights import WeightsFolder
 from awpo_agent.policy import prepare_policy
 
@@ -88,7 +89,7 @@ def test_weights_that_cannot_be_written_leave_those_before(make_model, tmp_path,
 
     with monkeypatch.context() as patch:
         patch.setattr("awpo_agent.engines.weights.save_file", fail)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(EngineFailure, match=r"weights/2' \(.*No space.*make room, and resume"):
             folder.write()
     assert (folder.version, folder.path) == (version, path)
     assert load_file(path / "model.safetensors")

@@ -50,3 +50,4 @@ if __name__ == "__main__":
     trainer.train()
     if not shares_weights(trainer.accelerator):
         torch.save(trainer.policy.state_dict(), trainer.folder / f"weights-{trainer.accelerator.process_index}.pt")
+    trainer.accelerator.state.destroy_process_group()
