@@ -29,7 +29,6 @@ _EXTRA_OF_MODULE = {
     "openai": "openai",
     "aiohttp": "judge",
     "tenacity": "judge",
-    "aiolimiter": "judge",
     "httpx": "vllm-client",
     "vllm": "vllm",
     "mpmath": "bfcl",

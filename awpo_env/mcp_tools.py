@@ -6,15 +6,14 @@ import asyncio
 import concurrent.futures
 import contextlib
 import functools
-import json
 import sys
 import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from awpo_env.errors import SuiteError, ToolError, UsageError
-from awpo_env.remote import RemoteTool, RemoteTools, Reset
+from awpo_env.json_text import loads_strict
+from awpo_env.remote import RemoteTool, RemoteTools, Reset, shown_address, shown_error
 from awpo_env.schema import ToolSet
 from awpo_env.suites import Suite, TaskGenerator, make_suite
 from awpo_env.types import JSON, Task
@@ -87,13 +86,15 @@ def _check_transport(
     """Raise UsageError where an argument does not fit how the server is reached."""
     is_http = isinstance(server, str)
     if is_http and not server.startswith(("http://", "https://")):
-        raise UsageError(f"MCP server {server!r} is no address; expected http(s)://... or a command as a list of words")
+        raise UsageError(
+            f"MCP server {_shown(server)!r} is no address; expected http(s)://... or a command as a list of words"
+        )
     if is_http and reset is not None and reset.restart:
         raise UsageError(
-            f"MCP server {server!r} cannot be restarted from here; expected Reset(restore=..., snapshot=...)"
+            f"MCP server {_shown(server)!r} cannot be restarted from here; expected Reset(restore=..., snapshot=...)"
         )
     if environment and is_http:
-        raise UsageError(f"MCP server {server!r} is running already; 'environment' is for a command")
+        raise UsageError(f"MCP server {_shown(server)!r} is running already; 'environment' is for a command")
     if headers and not is_http:
         raise UsageError("'headers' are for an address; give a command its secrets in 'environment'")
 
@@ -142,10 +143,11 @@ class McpConnection:
             self._started.result(timeout_s)
         except Exception as error:
             self.close()
+            reason = f"{type(error).__name__}: {shown_error(_innermost(error))}"
+            # Without the cause, which may show the whole address.
             raise SuiteError(
-                f"no MCP server answers at {_shown(server)!r} ({type(error).__name__}: {_innermost(error)}); "
-                "start it, or correct the address or command"
-            ) from error
+                f"no MCP server answers at {_shown(server)!r} ({reason}); start it, or correct the address or command"
+            ) from None
 
     async def _serve(self, server: str | tuple[str, ...], environment: dict[str, str], headers: dict[str, str]) -> None:
         """Keep a session open until `close`; whatever goes wrong before it is open is what `__init__` raises."""
@@ -263,21 +265,14 @@ def _block(block: Any) -> JSON:
         # Pictures and sounds are described, not shown: the model reads text.
         return block.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"data"})
     if block.text.lstrip().startswith(("{", "[")):
-        with contextlib.suppress(ValueError, RecursionError):
-            return json.loads(block.text, parse_constant=_refuse)
+        with contextlib.suppress(ValueError):
+            return loads_strict(block.text)
     return block.text
-
-
-def _refuse(constant: str) -> JSON:
-    raise ValueError(f"{constant} is no JSON")
 
 
 def _shown(server: str | tuple[str, ...]) -> str:
     """Return a server as it may stand in a message: addresses and arguments hold secrets now and then."""
-    if isinstance(server, str):
-        parts = urlsplit(server)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    return " ".join(server[:2])
+    return shown_address(server) if isinstance(server, str) else " ".join(server[:2])
 
 
 def _innermost(error: BaseException) -> BaseException:

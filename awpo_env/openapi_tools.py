@@ -10,7 +10,7 @@ from typing import Any
 
 from awpo_env.errors import SuiteError, ToolError, UsageError, did_you_mean
 from awpo_env.operations import BODY, Operation, read_operations
-from awpo_env.remote import RemoteTool, RemoteTools, Reset
+from awpo_env.remote import RemoteTool, RemoteTools, Reset, shown_address, shown_error
 from awpo_env.schema import ToolSet
 from awpo_env.suites import Suite, TaskGenerator, make_suite
 from awpo_env.types import JSON, Task
@@ -105,12 +105,14 @@ def _read_document(
     if isinstance(document, Mapping):
         return document, ""
     if isinstance(document, str) and document.startswith(("http://", "https://")):
-        httpx = _httpx()
+        httpx, where = _httpx(), shown_address(document)
         try:
             answer = httpx.get(document, headers=dict(headers), timeout=timeout_s).raise_for_status()
-        except httpx.HTTPError as error:
-            raise SuiteError(f"no OpenAPI document at {document!r}: {type(error).__name__}: {error}") from error
-        return _parse(answer.text, document), document
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            # Without the cause, which shows the whole address.
+            reason = f"{type(error).__name__}: {shown_error(error)}"
+            raise SuiteError(f"no OpenAPI document at {where!r}: {reason}") from None
+        return _parse(answer.text, where), document
     try:
         return _parse(Path(document).read_text(encoding="utf-8"), str(document)), ""
     except (OSError, UnicodeDecodeError) as error:
@@ -137,7 +139,9 @@ def _server_url(name: str, document: Mapping[str, JSON], base_url: str | None, s
     if source:
         url = str(_httpx().URL(source).join(url))
     if not url.startswith(("http://", "https://")) or "{" in url:
-        raise SuiteError(f"suite {name!r}: server address {url!r} is not complete; pass base_url='https://...'")
+        raise SuiteError(
+            f"suite {name!r}: server address {shown_address(url)!r} is not complete; pass base_url='https://...'"
+        )
     return url.rstrip("/")
 
 

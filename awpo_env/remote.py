@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import os
+import re
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +17,20 @@ from awpo_env.errors import SuiteError, ToolError, UsageError, did_you_mean
 from awpo_env.shapes import function_names
 from awpo_env.suites import RESERVED_NAMES
 from awpo_env.types import JSON
+
+
+def shown_address(address: str) -> str:
+    """Return an address as it may stand in a message: user, password and query hold secrets now and then.
+
+    >>> shown_address("https://user:password@host/api.json?key=secret")
+    'https://host/api.json'
+    """
+    return re.sub(r"^(\w+://)?[^/]*@", r"\1", re.sub(r"[?#].*", "", address, flags=re.DOTALL))
+
+
+def shown_error(error: BaseException) -> str:
+    """Return what an error says, with the addresses in it as `shown_address` has them."""
+    return re.sub(r"\w+://[^\s'\"]+", lambda address: shown_address(address.group()), str(error))
 
 
 @dataclass(frozen=True, slots=True)

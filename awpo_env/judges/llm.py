@@ -28,7 +28,7 @@ from awpo_env.types import EpisodeStatus, Score, Transcript
 try:
     from awpo_env.judges.llm_endpoint import Endpoint, NoReply
 except ModuleNotFoundError as error:
-    if error.name not in ("aiohttp", "tenacity", "aiolimiter"):
+    if error.name not in ("aiohttp", "tenacity"):
         raise
     raise UsageError(f"LLMJudge needs {error.name!r}, which is not installed; run pip install 'awpo[judge]'") from None
 

@@ -14,7 +14,6 @@ from awpo_env.types import JSON
 
 # The `openai` package would do the same for twice the whole CPU time of a judgement, and take a server that is gone
 # for one that is slow.
-_OPENAI = "https://api.openai.com/v1"
 _NAMED_BY_VARIABLE = {"OpenAI-Organization": "OPENAI_ORG_ID", "OpenAI-Project": "OPENAI_PROJECT_ID"}
 
 
@@ -53,12 +52,11 @@ class Connection:
     """Connections to one server, kept open between requests. To be used on one event loop; nothing is timed here.
 
     Args:
-        base_url: Address of the interface; None is that of ``OPENAI_BASE_URL``, or OpenAI's own.
+        base_url: Address of the interface.
         key: Sent with every request, to this server only.
     """
 
-    def __init__(self, base_url: str | None, key: str) -> None:
-        base_url = base_url or os.environ.get("OPENAI_BASE_URL") or _OPENAI
+    def __init__(self, base_url: str, key: str) -> None:
         self._url = f"{base_url.rstrip('/')}/chat/completions"
         self._headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         for header, variable in _NAMED_BY_VARIABLE.items():

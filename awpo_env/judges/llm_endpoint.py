@@ -21,11 +21,12 @@ from awpo_env.judges.llm_connection import Broken, Connection, Refused
 from awpo_env.judges.pacing import Pace, ServerDown
 from awpo_env.judges.prompts import repair_request
 from awpo_env.judges.replies import InvalidReply, writable
-from awpo_env.judges.settings import JudgeSettings
+from awpo_env.judges.settings import JudgeSettings, url_problems
 from awpo_env.types import JSON, Message
 
 T = TypeVar("T")
 
+_OPENAI = "https://api.openai.com/v1"
 _FORMS = ("json_schema", "tool", "text")
 _TOOL = "give_verdicts"
 _NO_KEY = "none"  # local servers want none
@@ -85,7 +86,7 @@ class Endpoint:
         ledger: Where every request is written down.
 
     Raises:
-        UsageError: OpenAI's own endpoint is meant, and there is no key for it.
+        UsageError: OpenAI's own endpoint is meant, and there is no key for it; or ``OPENAI_BASE_URL`` is no address.
     """
 
     def __init__(self, settings: JudgeSettings, ledger: Ledger) -> None:
@@ -94,9 +95,12 @@ class Endpoint:
         self._key = os.environ.get(settings.api_key_env, "").strip() or _NO_KEY
         if not self._key.isprintable() or not self._key.isascii():
             raise UsageError(f"the key in {settings.api_key_env} holds characters that no header can; set it again")
-        if self._key == _NO_KEY and not (settings.base_url or os.environ.get("OPENAI_BASE_URL")):
+        base_url = settings.base_url or os.environ.get("OPENAI_BASE_URL")
+        if self._key == _NO_KEY and not base_url:
             raise UsageError(f"there is no key in {settings.api_key_env}; set it, or name another server by base_url")
-        self._connection = Connection(settings.base_url, self._key)
+        if problems := url_problems("OPENAI_BASE_URL", base_url or _OPENAI):
+            raise UsageError("; ".join(problems))
+        self._connection = Connection(base_url or _OPENAI, self._key)
         self._pace = Pace(
             settings.requests_per_minute,
             settings.tokens_per_minute,

@@ -7,13 +7,33 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aiolimiter import AsyncLimiter
-
 _LONGEST_PAUSE_S = 3600.0  # a server whose clock is wrong may ask for a year
 
 
 class ServerDown(Exception):
     """The server cannot be asked in the time there is; the text says why."""
+
+
+class Rate:
+    """Lets amounts pass at an even pace: the next one goes when the one before has used up its time.
+
+    There is no allowance to begin with, as with a bucket, so no minute ever has more than the rate, whenever it
+    begins; servers count shorter times than minutes, too. An amount may be larger than what a minute allows.
+
+    Args:
+        per_minute: More than 0.
+    """
+
+    def __init__(self, per_minute: float) -> None:
+        self._seconds_each = 60.0 / per_minute
+        self._free_at = 0.0
+
+    async def acquire(self, amount: float) -> None:
+        """Wait for one's turn; whoever came first goes first."""
+        now = time.monotonic()
+        start = max(now, self._free_at)
+        self._free_at = start + amount * self._seconds_each
+        await asyncio.sleep(start - now)
 
 
 class Pace:
@@ -39,8 +59,8 @@ class Pace:
         breaker_pause_s: float,
         patience_s: float,
     ) -> None:
-        self._requests = AsyncLimiter(requests_per_minute, 60) if requests_per_minute else None
-        self._tokens = AsyncLimiter(tokens_per_minute, 60) if tokens_per_minute else None
+        self._requests = Rate(requests_per_minute) if requests_per_minute else None
+        self._tokens = Rate(tokens_per_minute) if tokens_per_minute else None
         self._breaker_failures = breaker_failures
         self._breaker_pause_s = breaker_pause_s
         self._patience_s = patience_s
@@ -58,7 +78,7 @@ class Pace:
         """Wait for the rates and return the seconds that took.
 
         Args:
-            tokens: About how many the request will cost, prompt and reply; a single one may exceed the rate.
+            tokens: About how many the request will cost, prompt and reply.
             left_s: Seconds the caller still has.
 
         Raises:
@@ -67,9 +87,9 @@ class Pace:
         self.lose_patience(left_s)
         start = time.monotonic()
         if self._requests is not None:
-            await self._requests.acquire()
+            await self._requests.acquire(1)
         if self._tokens is not None:
-            await self._tokens.acquire(min(tokens, self._tokens.max_rate))
+            await self._tokens.acquire(tokens)
         return time.monotonic() - start
 
     @asynccontextmanager

@@ -153,7 +153,7 @@ class Episode:
 
     def declared(self) -> frozenset[str]:
         """Values that stand in the declarations, as limits, patterns, enums or examples."""
-        return read_text(json.dumps(self.declarations)).values
+        return read_text("\n".join(_leaves(list(self.declarations)))).values
 
 
 def read_episode(transcript: Transcript) -> Episode:
@@ -202,7 +202,7 @@ def _read_result(result: str) -> Text:
         return read_text(result)
     try:
         return read_text("\n".join(_leaves(_DECODER.raw_decode(result)[0])))
-    except ValueError:  # another tool server may answer in plain text
+    except (ValueError, RecursionError):  # another tool server may answer in plain text
         return read_text(result)
 
 

@@ -22,7 +22,11 @@ _START_OF_THOUGHT, _END_OF_THOUGHT = "<think>", "</think>"
 
 
 class InvalidReply(Exception):
-    """A reply that cannot be used; the text says why, in words the model can act on."""
+    """A reply that cannot be used; the text says why, in words the model can act on.
+
+    It quotes nothing of the reply, which may quote a transcript: the text goes back to the model, outside of the
+    places where transcripts stand.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +81,21 @@ def writable(text: str) -> str:
 
 def _after_thought(text: str) -> str:
     """Return what a model says after its own thinking; a draft in the middle of a thought is no verdict."""
-    said = text.rpartition(_END_OF_THOUGHT)[2]
-    if _START_OF_THOUGHT in said:
+    said = text
+    while not (is_object := _is_object(said)) and _END_OF_THOUGHT in said:
+        said = said.partition(_END_OF_THOUGHT)[2]
+    # In a verdict the tags are words of its rationale: transcripts may be about them.
+    if not is_object and _START_OF_THOUGHT in said:
         raise InvalidReply(f"it ends before {_END_OF_THOUGHT}; think less and give the verdict")
     return said
+
+
+def _is_object(text: str) -> bool:
+    """Whether a text is one JSON object and nothing else."""
+    try:
+        return text.lstrip().startswith("{") and isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _only_verdicts(text: str, rubric: Rubric, ids: Sequence[str]) -> list[dict[str, JSON]]:
@@ -94,13 +109,13 @@ def _only_verdicts(text: str, rubric: Rubric, ids: Sequence[str]) -> list[dict[s
         if mismatch := _id_problem(value["verdicts"], ids):
             problem = mismatch
         elif not _fits(value, rubric) and (error := best_match(validator.iter_errors(value))):
-            problem = f"at {error.json_path}: {error.message}"
+            problem = f'{error.json_path} breaks "{error.validator}": {json.dumps(error.validator_value)}'
         elif value not in found:
             found.append(value)
     if len(found) > 1:
         problem = "it holds several different verdicts"
     if len(found) != 1:
-        raise InvalidReply(writable(problem[:_LONGEST_PROBLEM]))
+        raise InvalidReply(problem[:_LONGEST_PROBLEM])
     return found[0]["verdicts"]
 
 
@@ -133,8 +148,8 @@ def _fits(value: dict[str, JSON], rubric: Rubric) -> bool:
 def _id_problem(verdicts: Sequence[JSON], ids: Sequence[str]) -> str:
     given = Counter(str(entry.get("id")) for entry in verdicts if isinstance(entry, dict))
     problems = [f"no verdict for id {wanted}" for wanted in ids if wanted not in given]
-    problems += [f"unknown id {name[:40]!r}" for name in given if name not in ids]
-    problems += [f"{count} verdicts for id {name[:40]}" for name, count in given.items() if count > 1]
+    problems += ["an id that was not asked about"] if given.keys() - set(ids) else []
+    problems += [f"{given[wanted]} verdicts for id {wanted}" for wanted in ids if given[wanted] > 1]
     return "; ".join(problems)
 
 
@@ -160,8 +175,7 @@ def _object(pairs: list[tuple[str, JSON]]) -> dict[str, JSON]:
     """Build an object; of a key that stands there twice, nobody knows which value was meant."""
     value = dict(pairs)
     if len(value) < len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise InvalidReply(f"the key {twice[:40]!r} stands twice in one JSON object")
+        raise InvalidReply("a key stands twice in one JSON object")
     return value
 
 

@@ -134,18 +134,22 @@ def _problems(settings: JudgeSettings) -> list[str]:
             json.dumps(dict(settings.request))
         except (TypeError, ValueError) as error:
             problems.append(f"request cannot be written as JSON: {error}; put quotes around dates")
-    return problems + _url_problems(settings.base_url)
+    return problems + (url_problems("base_url", settings.base_url) if isinstance(settings.base_url, str) else [])
 
 
-def _url_problems(base_url: str | None) -> list[str]:
-    if not isinstance(base_url, str):
-        return []
-    if "@" in base_url or "?" in base_url:  # not shown, whether it is an address or not
-        return ["base_url holds a user, a password or a query; put the key into the variable api_key_env names"]
+def url_problems(name: str, url: str) -> list[str]:
+    """Return what is wrong with the address of a server, in words that show no secret.
+
+    Args:
+        name: Where it was given.
+        url: What was given.
+    """
+    if "@" in url or "?" in url:  # not shown, whether it is an address or not
+        return [f"{name} holds a user, a password or a query; put the key into the variable api_key_env names"]
     try:
-        url = urlsplit(base_url)
+        parts = urlsplit(url)
     except ValueError as error:
-        return [f"base_url is {base_url!r}: {error}; expected for example 'http://localhost:8000/v1'"]
-    if url.scheme not in ("http", "https") or not url.hostname:
-        return [f"base_url is {base_url!r}; expected for example 'http://localhost:8000/v1'"]
+        return [f"{name} is {url!r}: {error}; expected for example 'http://localhost:8000/v1'"]
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return [f"{name} is {url!r}; expected for example 'http://localhost:8000/v1'"]
     return []

@@ -67,16 +67,16 @@ def test_the_score_is_the_weighted_mean_of_the_marks(plan, recovers, value, part
         ("[1, 2]", "no JSON object"),
         ('{"score": 1.0}', "no list 'verdicts'"),
         (reply(), "no verdict for id a"),
-        (reply(verdict("c")), "no verdict for id a; unknown id 'c'"),
+        (reply(verdict("c")), "no verdict for id a; an id that was not asked about"),
         (reply(verdict("a"), verdict("a", 4)), "2 verdicts for id a"),
-        (reply(verdict("a", 5)), "5 is not one of"),
-        (reply(verdict("a", "4")), "'4' is not"),
-        (reply(verdict("a", True)), "True is not"),
-        (reply(verdict("a", 2.5)), "2.5 is not"),
-        (reply(verdict("a", None)), "None is not"),
+        (reply(verdict("a", 5)), '$.verdicts[0].marks.plan breaks "enum": [0, 1, 2, 3, 4]'),
+        (reply(verdict("a", "4")), 'marks.plan breaks "type": "integer"'),
+        (reply(verdict("a", True)), 'marks.plan breaks "type": "integer"'),
+        (reply(verdict("a", 2.5)), 'marks.plan breaks "type": "integer"'),
+        (reply(verdict("a", None)), 'marks.plan breaks "type": "integer"'),
         (reply(verdict("a")).replace('"plan": 2', '"plan": NaN'), "no JSON object"),
-        (reply({**verdict("a"), "bonus": 4}), "unexpected"),
-        (reply({"id": "a", "rationale": "", "marks": {"plan": 1}}), "'recovers' is a required property"),
+        (reply({**verdict("a"), "bonus": 4}), '$.verdicts[0] breaks "additionalProperties": false'),
+        (reply({"id": "a", "rationale": "", "marks": {"plan": 1}}), 'breaks "required": ["plan", "recovers"]'),
         (reply(verdict("a", 1)) + reply(verdict("a", 4)), "several different verdicts"),
         ("{" * 30_000, "no JSON object"),
         ('{"verdicts":' * 9_000, "no JSON object"),
@@ -129,7 +129,7 @@ def test_a_reply_is_taken_exactly_when_the_schema_allows_it(entry, others, extra
 
 
 def test_an_id_that_is_a_number_is_no_id():
-    with pytest.raises(InvalidReply, match="7 is not of type 'string'"):
+    with pytest.raises(InvalidReply, match=r'id breaks "type": "string"'):
         read_reply(reply(verdict(7)), RUBRIC, ["7"])
 
 
@@ -225,7 +225,7 @@ def test_all_problems_are_named_at_once_and_a_password_is_not_repeated():
     assert "hunter2" not in str(raised.value)
 
 
-@pytest.mark.parametrize("library", ["aiohttp", "tenacity", "aiolimiter"])
+@pytest.mark.parametrize("library", ["aiohttp", "tenacity"])
 def test_without_the_extra_one_sentence_names_it(library):
     program = f"import sys; sys.modules[{library!r}] = None; from awpo_env.judges.llm import LLMJudge"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)

@@ -292,6 +292,12 @@ def test_what_is_not_there_is_refused(address: str, tmp_path: Path) -> None:
         suite_from_openapi(DOCUMENT, name="notes", reset=None, operations=["getNotes", "getNote"])
     with pytest.raises(SuiteError, match=r"no OpenAPI document at .* ConnectError"):
         suite_from_openapi("http://127.0.0.1:9/openapi.json", name="notes", reset=None)
+    secret = f"{address.replace('//', '//me:word@')}/api/notes/N9?key=word"
+    with pytest.raises(SuiteError, match=f"at '{address}/api/notes/N9': HTTPStatusError: .*404") as raised:
+        suite_from_openapi(secret, name="notes", reset=None)
+    assert "word" not in str(raised.value) and raised.value.__suppress_context__
+    with pytest.raises(SuiteError, match="InvalidURL"):
+        suite_from_openapi("http://[::", name="notes", reset=None)
     with pytest.raises(SuiteError, match="cannot be read"):
         suite_from_openapi(tmp_path / "none.json", name="notes", reset=None)
     (tmp_path / "bad.yaml").write_text("{]")

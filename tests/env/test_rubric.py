@@ -17,7 +17,7 @@ from awpo_env import load_suite
 from awpo_env.datasets.answers import answer_suite
 from awpo_env.env import ToolUseEnv
 from awpo_env.judges.progress import align, likeness
-from awpo_env.judges.reading import Call, read_text
+from awpo_env.judges.reading import Call, read_episode, read_text
 from awpo_env.judges.rubric import SILENT, RubricJudge
 from awpo_env.outcomes import Component
 from awpo_env.suites import BUILT_IN
@@ -624,3 +624,16 @@ def test_one_shared_word_is_no_closing_thought():
 def test_alignment_keeps_the_order_and_finds_the_best_sum():
     assert align([[0.0, 1.0, 0.4], [1.0, 0.0, 1.0]]) == [(0, 1, 1.0), (1, 2, 1.0)]
     assert align([]) == []
+
+
+def test_declared_values_are_read_as_they_were_written():
+    description = 'Limits:\n10 items\tcode café-5, "quoted\\7"'
+    tool = {"type": "function", "function": {"name": "buy", "description": description, "parameters": {"maximum": 12}}}
+    assert read_episode(replace(retail(*CANCEL), tools=(tool,))).declared() >= {"10", "café-5", "12"}
+
+
+@pytest.mark.parametrize("result", ["[" * 3000, '{"a":' * 3000, "Not found: {[", ""])
+def test_a_result_in_plain_text_is_read(result):
+    transcript = retail(*CANCEL)
+    messages = tuple({**one, "content": result} if one["role"] == "tool" else one for one in transcript.messages)
+    assert not RubricJudge().score([replace(transcript, messages=messages)])[0].is_missing
