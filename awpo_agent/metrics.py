@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ import torch
 
 from awpo_agent.advantages import Advantages
 from awpo_agent.types import Rollout
+from awpo_env.schema import says_error
 from awpo_env.types import JSON
 
 _NO_SIGNAL = 1e-9
@@ -198,8 +198,4 @@ def _tool_calls(rollouts: Sequence[Rollout]) -> tuple[int, int]:
         for message in rollout.transcript.messages
         if message["role"] == "tool"
     ]
-    failures = 0
-    for content in results:
-        if content.startswith('{"error"'):
-            failures += "error" in json.loads(content)
-    return len(results), failures
+    return len(results), sum(map(says_error, results))

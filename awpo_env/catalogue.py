@@ -87,7 +87,7 @@ def find_suite(name: str) -> Suite:
     if name.startswith("awpo/") and not Path(name).is_dir():
         hint = did_you_mean(name, ENV_IDS)
         if name in BENCHMARK_IDS:
-            raise UsageError(f"{name} is a benchmark and no suite; it can be made, played, evaluated and trained on")
+            raise UsageError(f"{name} is a benchmark and no suite; it can be made, evaluated and trained on")
         raise UsageError(f"unknown environment {name!r}; expected one of {', '.join(ENV_IDS)}.{hint}")
     return load_suite(name)
 

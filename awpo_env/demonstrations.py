@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 from awpo_env.catalogue import make
 from awpo_env.env import ToolUseEnv
 from awpo_env.errors import UsageError
+from awpo_env.schema import says_error
 from awpo_env.types import JSON, AssistantMessage, ToolCall, Transcript, UserTurn
 
 _MISTAKES = ("argument", "argument", "argument", "tool", "stop")
@@ -32,7 +33,7 @@ def demonstrate(env: ToolUseEnv, rng: np.random.Generator, mistake_rate: float) 
         rng: Where every mistake comes from.
         mistake_rate: In [0, 1].
     """
-    info: Mapping[str, JSON] = {}
+    terminated = truncated = False
     first_tools = list(env.transcript.tools)  # what is shown later stands in the conversation
     # Lazily: what a mistake looks like depends on the conversation so far.
     messages = (message for turn in env.task.turns for message in _spoiled_turn(env, turn, rng, mistake_rate))
@@ -41,6 +42,11 @@ def demonstrate(env: ToolUseEnv, rng: np.random.Generator, mistake_rate: float) 
         if terminated or truncated:
             break
     transcript = env.transcript
+    if not (terminated or truncated):
+        raise UsageError(
+            f"the reference of task {transcript.task.id!r} stops before the episode ends; expected a last message to "
+            "the user, without calls, in every turn"
+        )
     outcome = info["outcome"]
     return {
         "task_id": transcript.task.id,
@@ -104,7 +110,7 @@ def spoil(
 
 def _was_refused(env: ToolUseEnv) -> bool:
     last = env.transcript.messages[-1]
-    return last["role"] == "tool" and isinstance(result := json.loads(last["content"]), dict) and "error" in result
+    return last["role"] == "tool" and says_error(last["content"])
 
 
 def _wrong_fact(turn: UserTurn, message: AssistantMessage, rng: np.random.Generator) -> AssistantMessage:

@@ -164,6 +164,7 @@ class ToolUseEnv(gymnasium.Env[dict[str, Any], str]):
             if message.calls and self.suite.runs_calls:
                 self._run_calls(message)
             else:
+                self._num_calls += len(message.calls)
                 self._end_user_turn()
         except BackendCrash as crash:
             problem, self._status = str(crash), EpisodeStatus.ENVIRONMENT_ERROR

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from awpo_env.errors import UsageError, did_you_mean
+from awpo_env.schema import says_error
 from awpo_env.types import JSON, EpisodeStatus, Fact, Message, Outcome, ToolCall, Transcript
 
 
@@ -22,7 +23,6 @@ class Component:
 
 
 _WORD_START, _WORD_END = re.compile(r"(?<![\w.-])(?<!\d[,:])"), re.compile(r"(?![\w-]|[.,:]\d)")
-_ERROR_START = '{"error":'  # of an error observation, as against a result
 
 OutcomeFunction = Callable[[Transcript, JSON, JSON], Component]
 """(transcript, final state, goal state) -> component."""
@@ -149,7 +149,7 @@ def _is_told(messages: tuple[Message, ...], turn: int, fact: Fact) -> bool:
         if message["role"] == "user":
             user_messages += 1
         elif message["role"] == "tool":
-            is_result = not message["content"].startswith(_ERROR_START)
+            is_result = not says_error(message["content"])
             is_grounded = is_grounded or (is_result and contains_word(message["content"], fact.value))
         elif is_grounded and user_messages > turn and "tool_calls" not in message and message["role"] == "assistant":
             told = contains_word(message["content"], fact.value)

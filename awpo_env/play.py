@@ -12,6 +12,7 @@ from awpo_env.catalogue import find_suite
 from awpo_env.env import ToolUseEnv
 from awpo_env.errors import did_you_mean
 from awpo_env.outcomes import MALFORMED
+from awpo_env.schema import says_error
 from awpo_env.typed_lines import COMMAND_NAMES, HELP, Command, Misread, parse_line
 from awpo_env.types import JSON, AssistantMessage, Message, Task, ToolCall
 
@@ -139,7 +140,8 @@ def answer_command(command: Command, env: ToolUseEnv) -> str:
     if command.name == "tools":
         return _explain_tools(command.argument, [declaration["function"] for declaration in env.transcript.tools])
     if command.name == "hint":
-        return "\n".join(render_step(next_reference_step(env.task, env.transcript.messages)))
+        hint = render_step(next_reference_step(env.task, env.transcript.messages))
+        return "\n".join(hint) or "There is no reference solution for this message."
     known = ", ".join(f"/{name}" for name in COMMAND_NAMES)
     return f"There is no /{command.name}; there are {known}.{did_you_mean(command.name, COMMAND_NAMES)}"
 
@@ -165,7 +167,7 @@ def next_reference_step(task: Task, messages: Sequence[Message]) -> AssistantMes
         for call in message.get("tool_calls", ())
         if call["function"]["name"] != MALFORMED
     ]
-    reference = task.turns[len(starts) - 1].reference
+    reference = task.turns[len(starts) - 1].reference or (AssistantMessage(),)
     for step in reference:
         for call in step.calls:
             if call not in made:
@@ -213,8 +215,10 @@ def _arguments(schema: Mapping[str, JSON]) -> str:
     )
 
 
-def type_label(schema: Mapping[str, JSON]) -> str:
+def type_label(schema: Mapping[str, JSON] | bool) -> str:
     """Return what values a JSON Schema allows, shortly: ``"open" | "closed"``, ``integer 1..10``, ``string[]``."""
+    if isinstance(schema, bool):
+        return "any" if schema else "nothing"
     if "enum" in schema or "const" in schema:
         return " | ".join(json.dumps(value, ensure_ascii=False) for value in schema.get("enum", [schema.get("const")]))
     for keyword in ("anyOf", "oneOf"):
@@ -243,5 +247,5 @@ def render_message(message: Message) -> tuple[str, str]:
     """Return a message's text for the screen and the style to show it in."""
     if message["role"] != "tool":
         return f"[{message['role']}] {message['content']}", message["role"]
-    style = "error" if message["content"].startswith('{"error"') else "tool"
+    style = "error" if says_error(message["content"]) else "tool"
     return f"[{message['name']}] {message['content']}", style

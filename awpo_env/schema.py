@@ -17,6 +17,7 @@ from awpo_env.types import JSON, ErrorCode, ToolCall
 from awpo_env.violations import Violation, quote, read_violations
 
 _CALLABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_ERROR = re.compile(r'\{"error":(?! ?(?:null|false|""|0\b|\[\]|\{\}))')
 _MOST_VIOLATIONS = 10  # told at once; a list of 100,000 wrong items is one mistake, not 100,000
 
 
@@ -43,6 +44,15 @@ def error_object(code: ErrorCode, message: str, **details: JSON) -> dict[str, JS
     """
     shown = {name: value for name, value in details.items() if value is not None}
     return {"error": {"code": str(code), "message": message, **shown}}
+
+
+def says_error(content: str) -> bool:
+    """Whether a tool's message is an error: one of `error_object`, or a server's own; by its beginning, however long.
+
+    >>> [says_error(text) for text in ('{"error": "gone"}', '{"error": null, "price": 3}', "error")]
+    [True, False, False]
+    """
+    return _ERROR.match(content) is not None
 
 
 class ToolSet:

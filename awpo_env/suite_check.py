@@ -133,10 +133,12 @@ def check_suite(
 
 def _places(suite: Suite, num_tasks: int, split: str | None, preset: str | None) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield where tasks are, with ids of the first of them: fixed ones, then every split and preset of a generator."""
-    if split is not None or preset is not None:
-        suite.check(split or SPLITS[0], preset or suite.presets[0])
-    elif suite.tasks:
-        yield "tasks.jsonl", list(suite.tasks)[:num_tasks]
+    if split is not None:
+        suite.check_split(split)
+    if preset is not None:
+        suite.check(split or SPLITS[0], preset)
+    elif fixed := list(suite.tasks if split is None else suite.fixed_ids(split)):
+        yield "tasks.jsonl", fixed[:num_tasks]
     if suite.generate is not None:
         for each_split in [split] if split else SPLITS:
             for each_preset in [preset] if preset else suite.presets:

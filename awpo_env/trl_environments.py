@@ -135,7 +135,7 @@ def _method(name: str, tools: ToolSet) -> Callable[..., str]:
     for word in sorted(properties, key=lambda word: word not in required):
         default = inspect.Parameter.empty if word in required else None
         parameters.append(inspect.Parameter(word, kind, default=default, annotation=hints[word]))
-    described = [f"    {word}: {_line(schema.get('description', word))}" for word, schema in properties.items()]
+    described = [f"    {word}: {_described(word, schema)}" for word, schema in properties.items()]
     method.__name__ = method.__qualname__ = name
     method.__doc__ = "\n".join([_line(declaration["description"]), "", *(["Args:", *described] if described else [])])
     method.__annotations__ = {**hints, "return": str}
@@ -145,6 +145,10 @@ def _method(name: str, tools: ToolSet) -> Callable[..., str]:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _described(word: str, schema: JSON) -> str:
+    return _line(schema.get("description", word) if isinstance(schema, Mapping) else word)
 
 
 def _hint(schema: JSON) -> Any:

@@ -101,7 +101,7 @@ def _read_words(name: str, text: str, parameters: Mapping[str, JSON]) -> dict[st
     return arguments
 
 
-def read_value(text: str, schema: Mapping[str, JSON]) -> JSON:
+def read_value(text: str, schema: Mapping[str, JSON] | bool) -> JSON:
     """Return typed `text` as the kind of value `schema` asks for, or as the text itself where it is no such value.
 
     Arrays may be typed as JSON or as a comma-separated list.
@@ -109,6 +109,7 @@ def read_value(text: str, schema: Mapping[str, JSON]) -> JSON:
     >>> read_value("3", {"type": "integer"}), read_value("3", {"type": "string"}), read_value("a,b", {"type": "array"})
     (3, '3', ['a', 'b'])
     """
+    schema = {} if isinstance(schema, bool) else schema
     kinds = _kinds(schema)
     if kinds == {"string"}:
         return text
@@ -126,8 +127,10 @@ def read_value(text: str, schema: Mapping[str, JSON]) -> JSON:
     return text if "string" in kinds and not is_wanted else value
 
 
-def _kinds(schema: Mapping[str, JSON]) -> set[str]:
+def _kinds(schema: Mapping[str, JSON] | bool) -> set[str]:
     """Return the JSON types a schema allows; empty when it does not say."""
+    if isinstance(schema, bool):
+        return set()
     if "type" in schema:
         return {schema["type"]} if isinstance(schema["type"], str) else set(schema["type"])
     if "enum" in schema or "const" in schema:

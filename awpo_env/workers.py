@@ -145,8 +145,11 @@ class _Lane:
         with self._runner as runner:
             while (item := self._requests.get()) is not None:
                 request, future = item
-                with contextlib.suppress(asyncio.CancelledError):
-                    future.set_result(runner.run(self._answer(attendant, request)))
+                try:
+                    answer = runner.run(self._answer(attendant, request))
+                except BaseException as error:  # the tool's own; a call that was given up has nobody waiting for it
+                    answer = {"crash": f"{type(error).__name__}: {error}"}
+                future.set_result(answer)
             # Nobody is left to be told what goes wrong here.
             with contextlib.suppress(Exception):
                 runner.run(attendant.close())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from awpo_env.outcomes import MALFORMED
+from awpo_env.schema import says_error
 from awpo_env.types import JSON, Message, Transcript
 
 _LONGEST_TEXT = 20_000  # characters read of one message; a megabyte of tool output must not stall training
@@ -193,7 +194,7 @@ def _read_call(call: dict[str, JSON], results: dict[str, str]) -> Call:
     if name != MALFORMED:
         arguments = json.loads(call["function"]["arguments"])
     result = results.get(call["id"], "")
-    return Call(name, arguments, _read_result(result), result.startswith('{"error"'))
+    return Call(name, arguments, _read_result(result), says_error(result))
 
 
 def _read_result(result: str) -> Text:

@@ -1,6 +1,7 @@
 """Demonstrations: reference solutions that succeed, mistakes that do not, and files that appear whole."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from awpo_agent.cli import main
 from awpo_env import demonstrations
 from awpo_env.demonstrations import demonstrate, solve
 from awpo_env.env import ToolUseEnv
+from awpo_env.errors import UsageError
+from awpo_env.execution import Verbatim
 from awpo_env.suites import BUILT_IN
 from awpo_env.types import EpisodeStatus
 
@@ -90,6 +93,25 @@ def test_a_refused_mistake_is_corrected_at_once():
                 assert right[call["arguments"]] == call["name"]
                 num_refused += 1
     assert num_refused >= 10
+
+
+@pytest.mark.parametrize("num_messages", [0, 1])
+def test_a_reference_that_stops_too_early_is_named(num_messages):
+    env = ToolUseEnv("calculator")
+    env.reset(seed=1)
+    turn = env.task.turns[0]
+    env.task = replace(env.task, turns=(replace(turn, reference=turn.reference[:num_messages]),))
+    with pytest.raises(UsageError, match=rf"the reference of task '{env.task.id}' stops before the episode ends"):
+        demonstrate(env, np.random.default_rng(0), 0.0)
+
+
+def test_a_mistake_is_spoilt_whatever_a_tool_answers():
+    env = ToolUseEnv("retail", preset="quickstart")
+    results = iter([Verbatim("plain"), Verbatim('{"cut": [1, '), Verbatim('{"error": "gone"}'), Verbatim("[]")] * 99)
+    env.run_call = lambda *args: (next(results), True)
+    for seed in range(8):
+        env.reset(seed=seed)
+        assert demonstrate(env, np.random.default_rng(seed), 1.0)["success"] is False
 
 
 def test_a_failure_leaves_the_older_file_alone(tmp_path, monkeypatch):

@@ -75,6 +75,18 @@ def test_a_task_shows_its_own_tools_and_the_first_message_is_the_answer(make: Ma
     assert env.step("I cannot.")[1:3] == (0.0, True)
 
 
+def test_calls_that_nobody_runs_have_ids_of_their_own(make: Make, answers: Suite, call: Call) -> None:
+    heat = answers.tasks["heat"]
+    twice = dataclasses.replace(heat, turns=(*heat.turns, UserTurn("Once more.", ()), UserTurn("Again.", ())))
+    env = make(dataclasses.replace(answers, tasks={"heat": twice}), task="heat")
+    for _ in range(2):
+        env.step(call("heat", degrees=1) * 2)
+    messages = env.transcript.messages
+    assert [one["id"] for message in messages for one in message.get("tool_calls", ())] == [
+        f"call_{n}" for n in range(4)
+    ]
+
+
 def test_a_task_without_any_tool_can_be_sampled_for(make: Make, answers: Suite) -> None:
     bare = Task("bare", "bare", None, (UserTurn("Hello.", ()),))
     env = make(dataclasses.replace(answers, tasks={"bare": bare}), task="bare")

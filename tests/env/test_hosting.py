@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import gc
@@ -168,12 +169,22 @@ def test_a_late_asynchronous_tool_is_cancelled(make: Make, unruly: Suite, call: 
         finally:
             cancelled.set()
 
-    import asyncio
-
     backend = type("Backend", (unruly.backend,), {"nap": nap, "sleep": staticmethod(asyncio.sleep)})
     env = make(dataclasses.replace(unruly, backend=backend), tool_timeout=SHORT, task="put")
     assert result(env, call("nap", seconds=FAR))["error"]["code"] == "timeout"
     assert cancelled.wait(30)
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt])
+def test_a_tool_that_breaks_off_itself_has_crashed(make: Make, unruly: Suite, call: Call, error: type) -> None:
+    async def nap(self: Any, seconds: float) -> None:
+        raise error("enough")
+
+    env = make(dataclasses.replace(unruly, backend=type("Backend", (unruly.backend,), {"nap": nap})), task="put")
+    for _ in range(2):
+        assert f"{error.__name__}: enough" in end(env, call("nap", seconds=0))["error"]
+        env.reset(options={"task_id": "put"})
+    assert result(env, call("read")) == {"a": "1"}
 
 
 @pytest.mark.slow

@@ -86,6 +86,8 @@ BLUE = ((Fact("blue", decoys=("red",)),),)
         ((USER, says("It is blue.")), 0.0),  # a guess
         ((USER, says("It is blue."), returns(["blue"])), 0.0),  # found out too late
         ((USER, returns({"error": {"message": "no colour blue"}}), says("It is blue.")), 0.0),  # its own guess repeated
+        ((USER, returns({"error": "no colour blue"}), says("It is blue.")), 0.0),
+        ((USER, returns({"error": None, "colour": "blue"}), says("It is blue.")), 1.0),  # says that there is none
         ((USER, returns(["blue", "red"]), says("It is blue or red.")), 0.0),  # names every candidate
         ((USER, returns(["blue", "red"]), says("It is blue, not Red.")), 0.0),
         ((USER, returns(["blue"]), asks(ToolCall("f"), content="It is blue."), says("Done.")), 0.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable
 
@@ -89,15 +90,28 @@ def test_values_are_never_evaluated(text: str) -> None:
         ({"anyOf": [{"type": "string"}, {"type": "integer"}]}, "string | integer"),
         ({"type": "object", "properties": {"zip": {"type": "string"}}}, "{zip?: string}"),
         ({}, "any"),
+        (True, "any"),
+        ({"type": "array", "items": False}, "nothing[]"),
     ],
 )
-def test_type_labels(schema: dict, label: str) -> None:
+def test_type_labels(schema: dict | bool, label: str) -> None:
     assert type_label(schema) == label
 
 
 def test_signature_marks_optional_arguments() -> None:
     parameters = {"properties": {"a": {"type": "string"}, "b": {"type": "integer"}}, "required": ["a"]}
     assert signature({"name": "find", "parameters": parameters}) == "find(a: string, b?: integer)"
+
+
+@pytest.mark.parametrize("schema", [True, {"type": "array", "items": True}, {"anyOf": [True]}])
+def test_what_a_schema_says_nothing_about_may_be_typed(schema: dict | bool) -> None:
+    assert read_value("[1]", schema) == [1]
+
+
+def test_without_a_reference_there_is_no_hint() -> None:
+    env = make("calculator", "train/full/0")
+    env.task = dataclasses.replace(env.task, turns=(dataclasses.replace(env.task.turns[0], reference=()),))
+    assert "There is no reference solution for this message." in play_lines(env, ["/hint", "/quit"])[1]
 
 
 def play_lines(env: ToolUseEnv, lines: Iterable[str]) -> tuple[int, str]:

@@ -141,6 +141,18 @@ def test_one_split_and_preset_can_be_chosen() -> None:
     assert {check.where for check in checks} == {"test/full"}
 
 
+def test_a_split_of_fixed_tasks_can_be_chosen(tmp_path: Path) -> None:
+    task = load_suite(write_suite(tmp_path / "generated", LAMPS)).task("train/easy/0").to_json()
+    tasks = [json.dumps(task | {"id": name}) for name in ("train/a", "test/b", "c")]
+    fixed = {name: text for name, text in LAMPS.items() if name != "tasks.py"} | {"tasks.jsonl": "\n".join(tasks)}
+    suite = load_suite(write_suite(tmp_path / "fixed", fixed))
+    details = {split: [check.detail for check in check_suite(suite, 8, split=split)] for split in (None, "test")}
+    assert "3 of 3 tasks solved" in details[None] and "2 of 2 tasks solved" in details["test"]
+    for choice in ({"split": "tset"}, {"preset": "easy"}):
+        with pytest.raises(UsageError):
+            list(check_suite(suite, 8, **choice))
+
+
 @pytest.mark.parametrize("choice", [{"split": "tset"}, {"preset": "imposible"}, {"num_tasks": 0}])
 def test_impossible_choices_are_refused(choice: dict) -> None:
     with pytest.raises(UsageError):

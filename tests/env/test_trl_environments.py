@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import pytest
 
 from awpo_env.env import ToolUseEnv
 from awpo_env.errors import UsageError
+from awpo_env.schema import ToolSet
 from awpo_env.suites import Suite, load_suite
 from awpo_env.trl_environments import TrlEnvironment, environment_factory, outcome_reward
 
@@ -58,8 +60,6 @@ def test_wrong_arguments_are_answered_and_not_run(start: Any) -> None:
 
 
 def test_a_broken_environment_has_no_reward(start: Any, notes: Suite) -> None:
-    import dataclasses
-
     def burn(self: Any) -> None:
         raise RuntimeError("disk on fire")
 
@@ -85,6 +85,14 @@ def test_hints_say_what_the_schema_says(notes: Suite) -> None:
     assert str(signature) == f"(self, title: str, text: str, {tags}, priority: int = None) -> str"
     public = [name for name, _ in inspect.getmembers(factory, inspect.isfunction) if not name.startswith("_")]
     assert public == sorted([*notes.tools, "reset"])
+
+
+def test_an_argument_that_may_be_anything_has_a_hint_and_a_line(notes: Suite) -> None:
+    parameters = {"type": "object", "properties": {"which": True}}
+    declared = {"name": "list_notes", "description": "List.", "parameters": parameters}
+    suite = dataclasses.replace(notes, tools=ToolSet([{"type": "function", "function": declared}]))
+    method = environment_factory(lambda: ToolUseEnv(suite)).list_notes
+    assert "which: which" in method.__doc__ and method.__annotations__["which"] is Any
 
 
 def test_what_trl_cannot_take_is_refused() -> None:

@@ -131,6 +131,18 @@ def test_quota_counts_for_the_home_that_grows(tree: Backend) -> None:
     tree.copy_path("/shared/plan.txt", "/home/otto.lang/plan.txt")
 
 
+def test_copies_of_copies_do_not_grow_without_end(tree: Backend) -> None:
+    tree.make_directory("/d")
+    with pytest.raises(ToolError, match="2000 files and directories at most"):
+        for number in range(20):
+            tree.copy_path("/d", "/e")
+            tree.move_path("/e", f"/d/e{number}")
+    before = len(tree.snapshot()["nodes"])
+    assert 1000 < before <= 2000
+    tree.remove_path(f"{HOME}/empty")
+    assert len(tree.snapshot()["nodes"]) == before - 1
+
+
 def test_home_beyond_its_quota_can_only_shrink() -> None:
     backend = Backend({"nodes": NODES, "read_only": [], "quotas": {"ada.berg": 5}, "declined": []})
     with pytest.raises(ToolError, match="0 are free"):

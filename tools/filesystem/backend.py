@@ -14,6 +14,9 @@ Nodes = dict[str, str | None]
 """The text of every file by its path, None for a directory. The root is not listed."""
 
 
+_MOST_NODES = 2_000  # a copy into itself doubles a tree, and what is outside the homes has no quota
+
+
 def size(text: str) -> int:
     """Return the bytes a text takes.
 
@@ -215,7 +218,9 @@ class Backend:
         return {target + path[len(source) :]: text for path, text in inside.items()}
 
     def _change(self, nodes: Nodes) -> None:
-        """Let the tree be `nodes`, unless a home would then grow beyond its quota."""
+        """Let the tree be `nodes`, unless it or a home would then grow beyond its limit."""
+        if len(nodes) > max(_MOST_NODES, len(self._nodes)):
+            raise ToolError(f"the disk holds {_MOST_NODES} files and directories at most; remove some first")
         for login, limit in self._quotas.items():
             home = f"/home/{login}"
             used, before = _bytes_below(home, nodes), _bytes_below(home, self._nodes)
