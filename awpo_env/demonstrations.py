@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -146,9 +146,8 @@ def _wrong_argument(env: ToolUseEnv, message: AssistantMessage, rng: np.random.G
 def _alternatives(env: ToolUseEnv, call: ToolCall, name: str) -> list[JSON]:
     """Values a careless reader could take for the right one: enum members, or look-alikes from the conversation."""
     right = call.arguments[name]
-    schema = env.tools.parameters(call.name)["properties"][name]
-    if "enum" in schema:
-        return [value for value in schema["enum"] if value != right]
+    if members := _members(env.tools.parameters(call.name).get("properties", {}).get(name)):
+        return [value for value in members if value != right]
     if isinstance(right, bool) or not isinstance(right, str | int | float):
         return []
     seen = " ".join(message["content"] for message in env.transcript.messages[1:])
@@ -158,6 +157,11 @@ def _alternatives(env: ToolUseEnv, call: ToolCall, name: str) -> list[JSON]:
         alike = [re.sub(r"\d", lambda digit: str((int(digit.group()) + 3) % 10), str(right))]
     values = alike if isinstance(right, str) else [type(right)(word) for word in alike]
     return [value for value in values if value != right]
+
+
+def _members(schema: JSON) -> Sequence[JSON]:
+    """Return what an enum allows; nothing where a schema has none, as one that is missing or a boolean has not."""
+    return schema.get("enum", ()) if isinstance(schema, Mapping) else ()
 
 
 def _shape(word: str) -> str:
@@ -177,9 +181,9 @@ def _wrong_tool(env: ToolUseEnv, message: AssistantMessage, rng: np.random.Gener
     name = others[int(rng.integers(len(others)))]
     properties = env.tools.parameters(name)["properties"]
     arguments = {
-        key: call.arguments[key] if key in call.arguments else schema["enum"][int(rng.integers(len(schema["enum"])))]
-        for key, schema in properties.items()
-        if key in call.arguments or "enum" in schema
+        key: call.arguments[key] if key in call.arguments else members[int(rng.integers(len(members)))]
+        for key, members in zip(properties, map(_members, properties.values()), strict=True)
+        if key in call.arguments or members
     }
     return replace(message, calls=(ToolCall(name, arguments), *message.calls[1:]))
 

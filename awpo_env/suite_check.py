@@ -139,6 +139,8 @@ def _places(suite: Suite, num_tasks: int, split: str | None, preset: str | None)
         suite.check(split or SPLITS[0], preset)
     elif fixed := list(suite.tasks if split is None else suite.fixed_ids(split)):
         yield "tasks.jsonl", fixed[:num_tasks]
+    elif suite.generate is None:  # nothing was looked at, which must not read as nothing was found
+        raise UsageError(f"suite {suite.name!r} has no tasks in split {split!r}; expected at least one to check")
     if suite.generate is not None:
         for each_split in [split] if split else SPLITS:
             for each_preset in [preset] if preset else suite.presets:

@@ -20,6 +20,7 @@ import awpo_env  # noqa: F401  (registers the environments)
 from awpo_env.demonstrations import spoil
 from awpo_env.env import ToolUseEnv
 from awpo_env.judges.rubric import RubricJudge
+from awpo_env.schema import says_error
 from awpo_env.suites import load_suite
 from awpo_env.types import AssistantMessage
 
@@ -217,7 +218,7 @@ class _Run:
             self.outcome = info["outcome"]
             return
         last = self.env.transcript.messages[-1]
-        self.was_refused = last["role"] == "tool" and last["content"].startswith('{"error"')
+        self.was_refused = last["role"] == "tool" and says_error(last["content"])
         if not message.calls:
             self.position = max(number for number, (other, _) in enumerate(self._script) if other is turn) + 1
         elif not self.was_refused:

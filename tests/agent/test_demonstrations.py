@@ -12,7 +12,8 @@ from awpo_env.demonstrations import demonstrate, solve
 from awpo_env.env import ToolUseEnv
 from awpo_env.errors import UsageError
 from awpo_env.execution import Verbatim
-from awpo_env.suites import BUILT_IN
+from awpo_env.schema import ToolSet
+from awpo_env.suites import BUILT_IN, load_suite
 from awpo_env.types import EpisodeStatus
 
 
@@ -112,6 +113,20 @@ def test_a_mistake_is_spoilt_whatever_a_tool_answers():
     for seed in range(8):
         env.reset(seed=seed)
         assert demonstrate(env, np.random.default_rng(seed), 1.0)["success"] is False
+
+
+def test_an_argument_that_may_be_anything_can_be_mistaken():
+    suite = load_suite("calculator")
+    declared = json.loads(json.dumps(list(suite.tools.declarations.values())))
+    for tool in declared:
+        properties = tool["function"]["parameters"]["properties"]
+        properties.update(dict.fromkeys(properties, True) | {"note": True})
+    env = ToolUseEnv(replace(suite, tools=ToolSet(declared)))
+    successes = []
+    for seed in range(20):
+        env.reset(seed=seed)
+        successes.append(demonstrate(env, np.random.default_rng(seed), 1.0)["success"])
+    assert not any(successes)
 
 
 def test_a_failure_leaves_the_older_file_alone(tmp_path, monkeypatch):

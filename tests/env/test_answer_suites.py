@@ -75,12 +75,12 @@ def test_a_task_shows_its_own_tools_and_the_first_message_is_the_answer(make: Ma
     assert env.step("I cannot.")[1:3] == (0.0, True)
 
 
-def test_calls_that_nobody_runs_have_ids_of_their_own(make: Make, answers: Suite, call: Call) -> None:
+def test_calls_that_nobody_runs_have_ids_of_their_own_and_count(make: Make, answers: Suite, call: Call) -> None:
     heat = answers.tasks["heat"]
     twice = dataclasses.replace(heat, turns=(*heat.turns, UserTurn("Once more.", ()), UserTurn("Again.", ())))
-    env = make(dataclasses.replace(answers, tasks={"heat": twice}), task="heat")
-    for _ in range(2):
-        env.step(call("heat", degrees=1) * 2)
+    env = make(dataclasses.replace(answers, tasks={"heat": twice}), task="heat", limits={"max_tool_calls": 3})
+    statuses = [env.step(call("heat", degrees=1) * 2)[4]["status"] for _ in range(2)]
+    assert statuses == ["running", "max_tool_calls"]
     messages = env.transcript.messages
     assert [one["id"] for message in messages for one in message.get("tool_calls", ())] == [
         f"call_{n}" for n in range(4)

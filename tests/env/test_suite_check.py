@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -151,6 +152,9 @@ def test_a_split_of_fixed_tasks_can_be_chosen(tmp_path: Path) -> None:
     for choice in ({"split": "tset"}, {"preset": "easy"}):
         with pytest.raises(UsageError):
             list(check_suite(suite, 8, **choice))
+    only_test = dataclasses.replace(suite, tasks={"test/b": suite.tasks["test/b"]})
+    with pytest.raises(UsageError, match="has no tasks in split 'train'"):
+        list(check_suite(only_test, 8, split="train"))
 
 
 @pytest.mark.parametrize("choice", [{"split": "tset"}, {"preset": "imposible"}, {"num_tasks": 0}])
