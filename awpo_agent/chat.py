@@ -18,7 +18,9 @@ _DUMMY_CALL = {"id": "call_0", "type": "function", "function": {"name": "tool", 
 
 def tag_breaker(tokenizer: PreTrainedTokenizerBase) -> Callable[[str], str]:
     """Return a function that breaks up the tokenizer's tags in a text, which then cannot end a turn or open a role."""
-    tags = sorted(tokenizer.get_added_vocab(), key=len, reverse=True)
+    # Some vocabularies add runs of spaces, which are no tags, and a single character that cannot be broken up.
+    added = (tag for tag in tokenizer.get_added_vocab() if len(tag.strip()) > 1)
+    tags = sorted(added, key=len, reverse=True)
     if not tags:
         return str
     pattern = re.compile("|".join(map(re.escape, tags)))

@@ -13,17 +13,19 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import Progress
 
 from awpo_agent.chat import ChatTokens
 from awpo_agent.engines.hf import TransformersEngine
-from awpo_agent.intervals import Estimate, pass_at_k, pass_hat_k, success_rate
+from awpo_agent.intervals import Estimate, mean_rate, pass_at_k, pass_hat_k, success_rate
 from awpo_agent.report import print_report, print_standing, write_json, write_markdown
 from awpo_agent.rollout import EnvironmentPool, EpisodeKey, RolloutLimits, collect
 from awpo_agent.train import load_policy
 from awpo_agent.types import Rollout
 from awpo_env.catalogue import make
+from awpo_env.demonstrations import unfinished_reference
 from awpo_env.errors import UsageError, did_you_mean
 from awpo_env.wrappers.chosen_tasks import ChosenTasks, each_once
 
@@ -86,15 +88,17 @@ def summarise(results: Sequence[EpisodeResult], num_tries: int, usage: Mapping[s
     if not scored:
         problem = problems.most_common(1)[0][0]
         raise UsageError(f"no episode could be scored: {problem}; see 'awpo env check', or look at the policy's server")
-    kinds: dict[str, list[bool]] = defaultdict(list)
-    for result in scored:
-        kinds[result.kind].append(bool(result.success))
     tasks = [results[start : start + num_tries] for start in range(0, len(results), num_tries)]
+    kinds: dict[str, list[float]] = defaultdict(list)
+    for task in tasks:
+        if successes := [bool(result.success) for result in task if result.success is not None]:
+            kinds[task[0].kind].append(sum(successes) / len(successes))
+    rate = mean_rate if num_tries > 1 else lambda rates: success_rate(int(sum(rates)), len(rates))
     counts = [sum(bool(r.success) for r in task) for task in tasks if all(r.success is not None for r in task)]
     ks = [k for k in (1, 2, 4, 8, 16) if k <= num_tries] if counts else []
     return Report(
-        success=success_rate(sum(bool(result.success) for result in scored), len(scored)),
-        by_kind={kind: success_rate(sum(values), len(values)) for kind, values in sorted(kinds.items())},
+        success=rate([value for rates in kinds.values() for value in rates]),
+        by_kind={kind: rate(rates) for kind, rates in sorted(kinds.items())},
         pass_at={k: pass_at_k(counts, num_tries, k) for k in ks},
         pass_hat={k: pass_hat_k(counts, num_tries, k) for k in ks},
         statuses=dict(sorted(Counter(result.status for result in results).items())),
@@ -120,7 +124,9 @@ def evaluate_model(
     limits: RolloutLimits,
     on_end: Callable[[], None] = lambda: None,
 ) -> list[EpisodeResult]:
-    """Play `num_tasks` tasks `num_tries` times each with a Hugging Face model."""
+    """Play `num_tasks` tasks `num_tries` times each with a Hugging Face model, on the GPU if there is one."""
+    # Not a Mac's graphics: the engine draws in double precision, which it does not have.
+    model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     engine = TransformersEngine(model, max_rows=_ROWS, max_length=limits.max_length)
     keys = [
         EpisodeKey(seed, step=0, episode=number * num_tries + attempt, task_seed=task_seed)
@@ -154,7 +160,10 @@ def evaluate_script(
             _, info = env.reset(seed=task_seed)
             reward, is_over, actions = 0.0, False, SCRIPTS[name](env)
             while not is_over:
-                _, reward, terminated, truncated, info = env.step(next(actions))
+                action = next(actions, None)
+                if action is None:
+                    raise unfinished_reference(info["task_id"])
+                _, reward, terminated, truncated, info = env.step(action)
                 is_over = terminated or truncated
             outcome = info["outcome"]
             results.append(
@@ -164,6 +173,7 @@ def evaluate_script(
                     status=info["status"],
                     success=None if outcome is None else outcome.success,
                     reward=None if outcome is None else reward,
+                    problem=info.get("error"),
                 )
             )
             on_end()
@@ -199,6 +209,7 @@ def _result(rollout: Rollout) -> EpisodeResult:
         status=rollout.info["status"],
         success=None if outcome is None else outcome.success,
         reward=None if outcome is None else outcome.value,
+        problem=rollout.info.get("error"),
     )
 
 
@@ -252,6 +263,8 @@ def run(args: argparse.Namespace) -> int:
     for name in ("template_options", "env_kwargs"):
         if not isinstance(getattr(args, name), dict):
             raise UsageError(f"--{name.replace('_', '-')} is {getattr(args, name)!r}; expected a JSON object")
+    if args.seed < 0:
+        raise UsageError(f"--seed is {args.seed}; expected 0 or more")
     if not args.temperature >= 0:
         raise UsageError(f"--temperature is {args.temperature}; expected 0 (greedy) or more")
     if not args.timeout > 0:

@@ -1,4 +1,4 @@
-"""Success rates with 95 % intervals: Wilson for one try a task, bootstrap over tasks for pass@k and pass^k."""
+"""Success rates with 95 % intervals: Wilson for one try a task, bootstrap over tasks for several."""
 
 from __future__ import annotations
 
@@ -36,6 +36,15 @@ def success_rate(num_successes: int, num_episodes: int) -> Estimate:
     return Estimate(num_successes / num_episodes, float(interval.low), float(interval.high))
 
 
+def mean_rate(rates: Sequence[float]) -> Estimate:
+    """Return the mean of success rates of tasks; tries at one task are alike, so it is tasks that are drawn anew.
+
+    Args:
+        rates: In [0, 1], one for each task, at least one.
+    """
+    return _over_tasks(rates)
+
+
 def pass_at_k(successes: Sequence[int], num_tries: int, k: int) -> Estimate:
     """Return the chance that at least one of k tries at a task succeeds, ``1 - C(n - c, k) / C(n, k)`` over tasks.
 
@@ -54,8 +63,11 @@ def pass_hat_k(successes: Sequence[int], num_tries: int, k: int) -> Estimate:
 
 def _over_tasks(values: Sequence[float]) -> Estimate:
     values = np.asarray(values)
-    if np.ptp(values) == 0 or len(values) < 2:
-        return Estimate(float(values.mean()), float(values.min()), float(values.max()))
+    if np.ptp(values) == 0:
+        # Drawing them anew shows no spread; as if each were a success or not they have the most there can be.
+        mean = float(values[0])
+        wilson = success_rate(round(mean * len(values)), len(values))
+        return Estimate(mean, min(mean, wilson.low), max(mean, wilson.high))
     interval = stats.bootstrap(
         (values,),
         np.mean,

@@ -19,7 +19,7 @@ from awpo_agent.advantages import Advantages
 from awpo_agent.batching import make_batch, micro_batches
 from awpo_agent.config import AWPOConfig
 from awpo_agent.importance import importance_weights
-from awpo_agent.losses import clipped_surrogate, reference_kl, sampled_logprobs
+from awpo_agent.losses import check_output_layer, clipped_surrogate, reference_kl, sampled_logprobs
 from awpo_agent.policy import check_written, prepare_policy, read_policy, write_policy
 from awpo_agent.probes import gradient_probe
 from awpo_agent.processes import shares_weights
@@ -48,11 +48,15 @@ class Learner:
         model: The policy, trained in place.
         args: Settings, already checked.
         accelerator: Knows the device and the other processes.
+
+    Raises:
+        UsageError: The model cannot be trained here, see `check_output_layer`.
     """
 
     def __init__(self, model: nn.Module, args: AWPOConfig, accelerator: Accelerator) -> None:
         self._args, self._accelerator = args, accelerator
         _configure_sharding(accelerator, args)
+        check_output_layer(model)
         policy = prepare_policy(model, args)
         self._reference = Reference(policy, args.temperature, accelerator.device) if args.beta else None
         trained = [weight for weight in policy.parameters() if weight.requires_grad]

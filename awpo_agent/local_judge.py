@@ -89,8 +89,7 @@ class LocalJudge:
         self._ledger = Ledger(folder)
         self._cache = None if folder is None else ReplyCache(folder, int(settings.cache_size_mb * 2**20))
         self._weights = "" if folder is None else _digest_of_weights(self._model)
-        positions = getattr(self._model.config, "max_position_embeddings", None)
-        self._most_tokens = min(filter(None, (positions, settings.max_prompt_tokens)), default=None)
+        self._positions = getattr(self._model.config, "max_position_embeddings", None)
         self._waiting: deque[_Ticket] = deque()
         self._lock = threading.Lock()
         self._is_closed = False
@@ -164,14 +163,21 @@ class LocalJudge:
             return future
         prompt = write_prompt("single", self._rubric, [transcript], sees_reference=self.settings.sees_reference)
         question = self._reading.question(self._encode(prompt.messages), prompt.ids[0])
-        if self._most_tokens is not None and question.num_tokens > self._most_tokens:
+        if too_long := self._too_long(question):
             with self._lock:
                 self.totals.missing += 1
-            future.set_result(
-                Score.missing(f"prompt and reply need {question.num_tokens} tokens, more than {self._most_tokens}")
-            )
+            future.set_result(Score.missing(too_long))
             return future
         return _Ticket(question, self._key(question), future)
+
+    def _too_long(self, question: Question) -> str:
+        """Return why a question cannot be asked, if it cannot."""
+        most, num_prompt = self.settings.max_prompt_tokens, len(question.prompt)
+        if most is not None and num_prompt > most:
+            return f"the prompt has {num_prompt} tokens, more than max_prompt_tokens {most}"
+        if self._positions is not None and question.num_tokens > self._positions:
+            return f"prompt and reply need {question.num_tokens} tokens, more than the model's {self._positions}"
+        return ""
 
     def _encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the prompt's tokens; in what a transcript says no tag of the tokenizer is left."""
@@ -289,8 +295,9 @@ def _own_device() -> str:
 
 
 def _digest_of_weights(model: nn.Module) -> str:
-    """Digest of every tensor of a model, so that a cached reply is never another model's."""
-    digest = hashlib.sha256()
+    """Digest of a model's settings and of every tensor, so that a cached reply is never another model's."""
+    settings = {**model.config.to_dict(), "_name_or_path": None, "transformers_version": None}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)

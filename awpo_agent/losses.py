@@ -10,6 +10,8 @@ from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache
 
+from awpo_env.errors import UsageError
+
 MOST_LOGITS = 2**26
 """Logits that exist at a time, 256 MiB in single precision: a few hundred tokens of a large vocabulary."""
 
@@ -51,6 +53,25 @@ def sampled_logprobs(
     ]
     logprobs, entropies = zip(*parts, strict=True)
     return torch.cat(logprobs), torch.cat(entropies)
+
+
+def check_output_layer(model: nn.Module) -> None:
+    """Refuse a model whose logits are not its output layer's, but scaled or capped: `sampled_logprobs` would be wrong.
+
+    Raises:
+        UsageError: It is such a model.
+    """
+    was_training, ids_BT = model.training, torch.tensor([[0, 1]], device=next(model.parameters()).device)
+    model.eval()
+    with torch.no_grad():
+        hidden_BTH = model.get_decoder()(input_ids=ids_BT, use_cache=False).last_hidden_state
+        own_BTV, logits_BTV = model.get_output_embeddings()(hidden_BTH), model(input_ids=ids_BT, use_cache=False).logits
+    model.train(was_training)
+    if not torch.allclose(own_BTV.float(), logits_BTV.float(), rtol=1e-2, atol=1e-2):
+        raise UsageError(
+            f"{type(model).__name__} scales or caps its logits behind the output layer, which cannot be trained here; "
+            "expected a model that does not, such as those of Llama and Qwen"
+        )
 
 
 def _hidden(model: nn.Module, ids_BT: torch.Tensor, predicts_BT: torch.Tensor) -> torch.Tensor:

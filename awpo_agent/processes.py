@@ -26,9 +26,11 @@ def join_processes() -> PartialState:
     if wants_deepspeed and not is_deepspeed_available():
         raise UsageError("the accelerate config asks for DeepSpeed, which is not installed; run: pip install deepspeed")
     num_launched = int(os.environ.get("WORLD_SIZE", "1"))
-    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.accelerator.is_available()
-    # Without the word for it accelerate takes each process on a CPU for a run of its own.
-    state = PartialState(cpu=True) if on_cpu and num_launched > 1 else PartialState()
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    # A Mac's graphics have no double precision, which gradients are summed in. And without the word for it accelerate
+    # takes each process on a CPU for a run of its own.
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or accelerator is None or accelerator.type == "mps"
+    state = PartialState(cpu=True) if on_cpu else PartialState()
     if state.num_processes != num_launched:
         raise UsageError(
             f"{num_launched} processes were launched, but accelerate has joined {state.num_processes}; make no "

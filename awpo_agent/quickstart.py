@@ -14,12 +14,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from awpo_agent.arguments import parse_config
+from awpo_agent.arguments import parse_config, show
 from awpo_agent.chat import ChatTokens
 from awpo_agent.cli import guarded
 from awpo_agent.config import AWPOConfig
-from awpo_agent.evaluate import evaluate_model
-from awpo_agent.intervals import Estimate, success_rate
+from awpo_agent.evaluate import evaluate_model, summarise
+from awpo_agent.intervals import Estimate
 from awpo_agent.rollout import RolloutLimits
 from awpo_agent.train import load_policy, run
 from awpo_env.catalogue import make
@@ -47,15 +47,18 @@ def evaluate(config: AWPOConfig, model_name: str, temperature: float) -> Estimat
             limits=limits,
             on_end=functools.partial(progress.advance, task),
         )
-    return success_rate(sum(bool(result.success) for result in results), len(results))
+    return summarise(results, num_tries=1).success
 
 
 def main(argv: list[str]) -> int:
     """Run the quickstart; flags override the settings of quickstart.yaml."""
-    config, _ = parse_config(
+    config, is_dry_run = parse_config(
         AWPOConfig, ["--config", CONFIG, *argv], "quickstart", "Train the model that ships and see it get better."
     )
     config.check()
+    if is_dry_run:
+        show(config)
+        return 0
     console = Console()
     started = time.monotonic()
     preset = config.env_kwargs.get("preset", "default")

@@ -22,7 +22,7 @@ from transformers.utils import logging
 from awpo_agent.arguments import parse_config, show
 from awpo_agent.chat import ChatTokens
 from awpo_agent.checkpoint import write_folder
-from awpo_agent.losses import sampled_logprobs
+from awpo_agent.losses import check_output_layer, sampled_logprobs
 from awpo_agent.tokenizer import SPECIAL_TAGS, train_tokenizer
 from awpo_agent.train import load_policy
 from awpo_env.errors import UsageError
@@ -103,6 +103,8 @@ def train(config: SFTConfig) -> None:
     else:
         tokenizer = _new_tokenizer(config, episodes)
         model = _new_model(config, tokenizer)
+    check_output_layer(model)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
     chat = ChatTokens(tokenizer, config.template_options)
     examples = [
         example for episode in episodes if len((example := encode_episode(chat, episode)).ids) <= config.max_length
@@ -141,7 +143,7 @@ def encode_episode(chat: ChatTokens, episode: dict[str, JSON]) -> Example:
     carries_loss = [False] * len(ids)
     for start, end in zip(starts, [*starts[1:], len(messages)], strict=True):
         said = chat.assistant(parser.format(_assistant(messages[start])))
-        answered = chat.delta(messages[start + 1 : end]) if start + 1 < end < len(messages) else []
+        answered = chat.delta(messages[start + 1 : end]) if end < len(messages) else []
         ids += said + answered
         carries_loss += [True] * len(said) + [False] * len(answered)
     return Example(ids, carries_loss)
@@ -149,12 +151,12 @@ def encode_episode(chat: ChatTokens, episode: dict[str, JSON]) -> Example:
 
 def _assistant(message: dict[str, JSON]) -> AssistantMessage:
     calls: list[ToolCall | MalformedCall] = []
-    for call in message.get("tool_calls", ()):
+    for call in message.get("tool_calls") or ():
         try:
             calls.append(ToolCall(call["function"]["name"], json.loads(call["function"]["arguments"])))
         except ValueError:
             calls.append(MalformedCall(call["function"]["arguments"], "as recorded"))
-    return AssistantMessage(message.get("reasoning_content", ""), message["content"], tuple(calls))
+    return AssistantMessage(message.get("reasoning_content") or "", message.get("content") or "", tuple(calls))
 
 
 def _read(paths: Sequence[str]) -> list[dict[str, JSON]]:
@@ -163,8 +165,22 @@ def _read(paths: Sequence[str]) -> list[dict[str, JSON]]:
         if not Path(path).is_file():
             raise UsageError(f"data file {path!r} does not exist; write one with 'awpo env export'")
         with open(path, encoding="utf-8") as file:
-            episodes += [json.loads(line) for line in file]
+            episodes += [
+                _demonstration(line, f"{path}:{number}") for number, line in enumerate(file, 1) if line.strip()
+            ]
     return episodes
+
+
+def _demonstration(line: str, where: str) -> dict[str, JSON]:
+    try:
+        episode = json.loads(line)
+    except ValueError as error:
+        raise UsageError(f"{where} is no JSON ({error}); expected an object a line") from None
+    if not isinstance(episode, dict) or not isinstance(episode.get("messages"), list):
+        raise UsageError(f"{where} has no list 'messages'; expected a demonstration as 'awpo env export' writes them")
+    if not any(message["role"] == "assistant" for message in episode["messages"]):
+        raise UsageError(f"{where} has no message of an assistant, so nothing can be learnt from it; leave it out")
+    return episode | {"tools": episode.get("tools") or []}
 
 
 def _new_tokenizer(config: SFTConfig, episodes: Sequence[dict[str, JSON]]) -> PreTrainedTokenizerBase:
@@ -251,7 +267,9 @@ def _batches(examples: Sequence[Example], size: int, rng: np.random.Generator) -
 
 def _windows(examples: Sequence[Example], config: SFTConfig, rng: np.random.Generator) -> Iterator[list[Example]]:
     """Endless batches of random windows; what all conversations begin with alike is left out."""
-    shared, length = _length_of_common_start([example.ids for example in examples]), config.window_length
+    ids, length = [example.ids for example in examples], config.window_length
+    # A window has a token to predict, and one to predict it from, however much all have in common.
+    shared = max(0, min(_length_of_common_start(ids), min(map(len, ids)) - 2))
     while True:
         chosen = [examples[index] for index in rng.integers(len(examples), size=4 * config.batch_size)]
         starts = [int(rng.integers(shared, max(shared + 1, len(example.ids) - length))) for example in chosen]
@@ -273,8 +291,8 @@ def _backward(model: nn.Module, examples: Sequence[Example], on_all_tokens: bool
     for start in range(0, len(examples), _ROWS):
         part = examples[start : start + _ROWS]
         shape = (len(part), max(len(example.ids) for example in part))
-        ids_BT = torch.zeros(shape, dtype=torch.long)
-        carries_loss_BT = torch.zeros(shape, dtype=torch.bool)
+        ids_BT = torch.zeros(shape, dtype=torch.long, device=model.device)
+        carries_loss_BT = torch.zeros(shape, dtype=torch.bool, device=model.device)
         for row, example in enumerate(part):
             ids_BT[row, : len(example.ids)] = torch.tensor(example.ids)
             carries_loss_BT[row, : len(example.ids)] = torch.tensor(example.carries_loss)

@@ -22,6 +22,7 @@ from awpo_agent.checkpoint import newest_checkpoint
 from awpo_agent.cli import guarded
 from awpo_agent.config import AWPOConfig
 from awpo_agent.console import TrainingTable
+from awpo_agent.engines.base import check_length
 from awpo_agent.engines.factory import make_engine
 from awpo_agent.plan import describe, plan_of
 from awpo_agent.processes import join_processes
@@ -67,7 +68,7 @@ def run(config: AWPOConfig, estimator: Estimator | None = None) -> Path:
         UsageError: The settings are impossible.
     """
     model, tokenizer = load_policy(config.model)
-    check_length(config, model)
+    check_length(config.max_length, model)
     make_env = functools.partial(make, config.env, **config.env_kwargs)
     make_env().close()
     if rewritten := ChatTokens(tokenizer, config.template_options).rewrites_history():
@@ -95,13 +96,6 @@ def run(config: AWPOConfig, estimator: Estimator | None = None) -> Path:
         )
         trainer.train()
     return trainer.save()
-
-
-def check_length(config: AWPOConfig, model: nn.Module) -> None:
-    """Raise UsageError when conversations may outgrow the model's positions."""
-    positions = getattr(model.config, "max_position_embeddings", None)
-    if positions is not None and config.max_length > positions:
-        raise UsageError(f"max_length is {config.max_length}, but the model has only {positions} positions; lower it")
 
 
 def load_policy(name: str, dtype: str = "float32") -> tuple[nn.Module, PreTrainedTokenizerBase]:

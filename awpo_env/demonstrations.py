@@ -43,10 +43,7 @@ def demonstrate(env: ToolUseEnv, rng: np.random.Generator, mistake_rate: float) 
             break
     transcript = env.transcript
     if not (terminated or truncated):
-        raise UsageError(
-            f"the reference of task {transcript.task.id!r} stops before the episode ends; expected a last message to "
-            "the user, without calls, in every turn"
-        )
+        raise unfinished_reference(transcript.task.id)
     outcome = info["outcome"]
     return {
         "task_id": transcript.task.id,
@@ -55,6 +52,14 @@ def demonstrate(env: ToolUseEnv, rng: np.random.Generator, mistake_rate: float) 
         "messages": list(transcript.messages),
         "tools": first_tools,
     }
+
+
+def unfinished_reference(task_id: str) -> UsageError:
+    """What is wrong with a task whose reference was played and whose episode goes on."""
+    return UsageError(
+        f"the reference of task {task_id!r} stops before the episode ends; expected a last message to the user, "
+        "without calls, in every turn"
+    )
 
 
 def solve(env: ToolUseEnv) -> Transcript | None:

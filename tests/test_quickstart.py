@@ -54,3 +54,8 @@ def test_accelerate_launch_gives_the_same_run(tmp_path):
     run(*launch, "-m", "awpo_agent.train", *few, "--output_dir", tmp_path / "launched")
     assert steps_of(tmp_path / "plain") == steps_of(tmp_path / "launched")
     assert any(step["grad_norm"] > 0 for step in steps_of(tmp_path / "plain"))
+
+
+def test_a_dry_run_trains_nothing(tmp_path):
+    shown = run("-m", "awpo_agent.quickstart", "--dry_run", "--output_dir", tmp_path / "run")
+    assert "model: base" in shown and "1/3" not in shown and not (tmp_path / "run").exists()

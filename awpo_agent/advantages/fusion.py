@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from awpo_agent.advantages.base import Advantages
-from awpo_agent.advantages.groups import normalised, read_rewards
+from awpo_agent.advantages.groups import GroupRewards, normalised, read_rewards
 from awpo_agent.advantages.parts import (
     CLIPS,
     DIFFICULTIES,
@@ -44,13 +44,7 @@ def awpo(
     rewards = read_rewards(outcome_PG, outcome_range_P2, outcome_valid_PG, reasoning_PG, reasoning_valid_PG)
     is_mix = switches.gate == "std_ratio_mix"
     is_right_P, is_wrong_P = is_right(rewards), is_wrong(rewards)
-    skips_P = (is_right_P & (switches.all_right == "skip")) | (is_wrong_P & (switches.all_wrong == "skip"))
-    joining_P = torch.full_like(rewards.reasoning_PG[:, 0], torch.nan)
-    if switches.checks_judge:
-        passes_P = ranks_reference_first(rewards, reference_P)
-        skips_P = skips_P | (is_wrong_P & ~passes_P)
-        if switches.all_wrong == "blame" and reference_P is not None:
-            joining_P = torch.where(is_wrong_P & passes_P, reference_P.to(joining_P), joining_P)
+    skips_P, joining_P = _skipped_and_joining(rewards, reference_P, switches)
     signal = read_signal(rewards, joining_P, switches)
     is_deaf_P = (is_right_P & (switches.all_right == "outcome_only")) | (
         is_wrong_P & (switches.all_wrong == "outcome_only")
@@ -83,3 +77,18 @@ def awpo(
         gate_P=gate_P,
         difficulty_P=difficulty_P,
     )
+
+
+def _skipped_and_joining(
+    rewards: GroupRewards, reference_P: torch.Tensor | None, switches: AWPOSwitches
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return which groups are left out, and the score of the task's solution where it counts as one of the group."""
+    is_right_P, is_wrong_P = is_right(rewards), is_wrong(rewards)
+    skips_P = (is_right_P & (switches.all_right == "skip")) | (is_wrong_P & (switches.all_wrong == "skip"))
+    joining_P = torch.full_like(rewards.reasoning_PG[:, 0], torch.nan)
+    if switches.checks_judge:
+        passes_P = ranks_reference_first(rewards, reference_P)
+        skips_P = skips_P | (is_wrong_P & ~passes_P)
+        if switches.all_wrong == "blame" and reference_P is not None:
+            joining_P = torch.where(is_wrong_P & passes_P, reference_P.to(joining_P), joining_P)
+    return skips_P, joining_P

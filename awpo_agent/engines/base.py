@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from torch import nn
+
 from awpo_env.errors import AwpoError, UsageError
 
 
@@ -61,6 +63,13 @@ class Engine(Protocol):
 
 class EngineFailure(AwpoError):
     """An engine cannot go on through no fault of the caller: a server stays away, or answers what it must not."""
+
+
+def check_length(max_length: int, model: nn.Module) -> None:
+    """Raise UsageError when conversations may outgrow the model's positions."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if positions is not None and max_length > positions:
+        raise UsageError(f"max_length is {max_length}, but the model has only {positions} positions; lower it")
 
 
 def check_request(prompt_ids: Sequence[int], sampling: Sampling, max_length: int) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from awpo_agent.engines.base import Completion, Sampling, check_request
+from awpo_agent.engines.base import Completion, Sampling, check_length, check_request
 from awpo_agent.engines.row_batch import EngineStats, RowBatch
 from awpo_agent.engines.row_table import Key
 from awpo_env.errors import UsageError
@@ -56,7 +56,7 @@ class TransformersEngine:
         stats: Counters, see `EngineStats`.
 
     Raises:
-        UsageError: A number is below 1, or the model has attention of another kind.
+        UsageError: A number is below 1, or `max_length` beyond the model's positions, or attention is of another kind.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class TransformersEngine:
         for name, value in (("max_rows", max_rows), ("max_length", max_length), ("prefill_tokens", prefill_tokens)):
             if value < 1:
                 raise UsageError(f"{name} is {value}, expected at least 1; pass a positive number")
+        check_length(max_length, model)
         _check_attention(model.config, max_length)
         self.model = model
         self.max_rows = max_rows

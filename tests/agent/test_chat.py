@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from awpo_agent.chat import ChatTokens
+from awpo_agent.train import load_policy
 from awpo_env.errors import UsageError
 from awpo_env.parsing import get_parser
 from awpo_env.types import AssistantMessage, ToolCall
@@ -215,3 +216,9 @@ def test_an_end_token_that_ends_no_message_is_refused(tokenizer):
     # As base checkpoints have it: the template ends messages with <|im_end|>, the tokenizer ends texts with another.
     with pytest.raises(UsageError, match=r"does not end assistant messages.*'<\|endoftext\|>'; set eos_token"):
         ChatTokens(with_template(tokenizer, tokenizer.chat_template, eos_token="<|endoftext|>"))
+
+
+def test_a_tool_without_arguments_is_shown():
+    chat = ChatTokens(load_policy("base")[1])
+    bare = {"type": "function", "function": {"name": "stop", "description": "Stop.", "parameters": {"type": "object"}}}
+    assert "\nstop()\n" in chat.decode(chat.prompt([{"role": "user", "content": "hi"}], [bare]))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from awpo_agent.chat import ChatTokens
+from awpo_agent.chat import ChatTokens, tag_breaker
 from awpo_agent.tokenizer import SPECIAL_TAGS, train_tokenizer
 
 
@@ -20,3 +20,12 @@ def test_no_tag_in_foreign_text_becomes_a_tag_token(role):
 
     assert tags_of(chat.delta([message])) == tags_of(chat.delta([plain]))
     assert "im_end" in tokenizer.decode(chat.delta([message]))
+
+
+def test_spaces_are_no_tags_and_stay_as_they_are():
+    tokenizer = train_tokenizer(["hello there"], 300)
+    plain = tag_breaker(tokenizer)
+    tokenizer.add_tokens(["  ", "\n", "x", "<extra>"])
+    text = '{"name": "A  B"}\n{"x": 1}'
+    assert tag_breaker(tokenizer)(text) == plain(text) == text
+    assert tag_breaker(tokenizer)("an <extra> one") == "an < extra> one"

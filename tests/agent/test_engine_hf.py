@@ -542,6 +542,15 @@ def test_sizes_below_one_are_refused(model, name):
         TransformersEngine(model, **{name: 0})
 
 
+def test_conversations_beyond_the_model_s_positions_are_refused(model):
+    positions = model.config.max_position_embeddings
+    TransformersEngine(model, max_length=positions)
+    with pytest.raises(
+        UsageError, match=f"max_length is {positions + 1}, but the model has only {positions} positions"
+    ):
+        TransformersEngine(model, max_length=positions + 1)
+
+
 def test_sliding_windows_are_refused_unless_conversations_fit():
     config = Qwen3Config(
         **SIZES, num_key_value_heads=2, head_dim=8, use_sliding_window=True, sliding_window=64, max_window_layers=1

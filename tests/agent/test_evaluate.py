@@ -1,6 +1,7 @@
 """Evaluation: scripted policies whose score is known, tries, unscored episodes, and the report as JSON."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from awpo_agent.chat import ChatTokens
 from awpo_agent.checkpoint import save_checkpoint
 from awpo_agent.cli import main
 from awpo_agent.evaluate import EpisodeResult, evaluate_model, evaluate_script, summarise, task_seeds
+from awpo_agent.intervals import success_rate
 from awpo_agent.rollout import RolloutLimits
 from awpo_env.env import ToolUseEnv
 from awpo_env.errors import UsageError
+from awpo_env.execution import BackendCrash
 
 
 def result(task, success, kind="one"):
@@ -24,8 +27,8 @@ def test_a_report_by_hand():
     tries = [[True, False, True, False], [True] * 4, [False, None, True, False]]
     results = [result(task, s, "ab"[task > 0]) for task, row in enumerate(tries) for s in row]
     report = summarise(results, 4)
-    assert report.success.value == pytest.approx(7 / 11)
-    assert {kind: estimate.value for kind, estimate in report.by_kind.items()} == {"a": 0.5, "b": pytest.approx(5 / 7)}
+    assert report.success.value == pytest.approx((1 / 2 + 1 + 1 / 3) / 3)
+    assert {kind: estimate.value for kind, estimate in report.by_kind.items()} == {"a": 0.5, "b": pytest.approx(2 / 3)}
     # The task with the broken try has no four tries to count; of the others pass@2 is 5/6 and 1, pass^2 1/6 and 1.
     assert {k: e.value for k, e in report.pass_at.items()} == {1: 0.75, 2: pytest.approx(11 / 12), 4: 1.0}
     assert {k: e.value for k, e in report.pass_hat.items()} == {1: 0.75, 2: pytest.approx(7 / 12), 4: 0.5}
@@ -38,6 +41,54 @@ def test_a_report_needs_something_to_score():
         summarise([result(0, None)], 1)
     report = summarise([result(0, None), result(0, True)], 2)
     assert (report.success.value, report.pass_at, report.num_unscored) == (1.0, {}, 1)
+
+
+def test_an_interval_is_that_of_tasks_and_not_of_tries():
+    results = [result(task, task < 5) for task in range(10) for _ in range(16)]
+    report = summarise(results, 16)
+    assert report.success == report.by_kind["one"] == report.pass_at[1]
+    assert report.success.high - report.success.low > 0.5
+    assert summarise(results[::16], 1).success == success_rate(5, 10)
+
+
+def test_a_broken_environment_says_why_and_an_unfinished_reference_which():
+    def crash(*args):
+        raise BackendCrash("the disk is full")
+
+    env = ToolUseEnv("calculator", split="test")
+    env.run_call = crash
+    results = evaluate_script("oracle", lambda: env, num_tasks=4, num_tries=1, seed=0)
+    broken = [one for one in results if one.success is None]
+    assert broken and all("the disk is full" in one.problem for one in broken)
+
+    class Unfinished(ToolUseEnv):
+        def reset(self, **options):
+            observation, info = super().reset(**options)
+            turn = self.task.turns[0]
+            self.task = replace(self.task, turns=(replace(turn, reference=turn.reference[:-1]),))
+            return observation, info
+
+    with pytest.raises(UsageError, match=r"the reference of task 'test/.*' stops before the episode ends"):
+        evaluate_script("oracle", lambda: Unfinished("calculator", split="test"), num_tasks=1, num_tries=1, seed=0)
+
+
+def test_a_broken_environment_of_a_model_says_why(make_model, chat):
+    class Broken(ToolUseEnv):
+        def step(self, action):
+            observation, _, _, _, info = super().step(action)
+            return (
+                observation,
+                0.0,
+                False,
+                True,
+                info | {"status": "environment_error", "outcome": None, "error": "gone"},
+            )
+
+    limits = RolloutLimits(320, 6)
+    results = evaluate_model(
+        make_model(), chat, lambda: Broken("calculator"), num_tasks=2, num_tries=1, seed=0, limits=limits
+    )
+    assert [(one.success, one.problem) for one in results] == [(None, "gone")] * 2
 
 
 def play(policy, **numbers):
@@ -144,6 +195,7 @@ def test_the_command_takes_a_checkpoint_or_a_run(tmp_path, make_model, tokenizer
     [
         (["--policy", "oracel"], "unknown policy 'oracel'"),
         (["--policy", "oracle", "--episodes", "0"], "--episodes is 0"),
+        (["--policy", "oracle", "--seed", "-1"], "--seed is -1; expected 0 or more"),
         (["--policy", "oracle", "--tries", "0"], "--tries is 0"),
         (["--policy", "oracle", "--temperature", "-1"], "--temperature is -1.0"),
         (["--policy", "oracle", "--temperature", "nan"], "--temperature is nan"),

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from awpo_agent.intervals import Estimate, pass_at_k, pass_hat_k, success_rate
+from awpo_agent.intervals import Estimate, mean_rate, pass_at_k, pass_hat_k, success_rate
 
 
 @pytest.mark.parametrize(("successes", "episodes"), [(0, 10), (3, 10), (10, 10), (128, 256), (1, 1)])
@@ -58,5 +58,17 @@ def test_intervals_over_tasks():
     assert got.low == pytest.approx(values.mean() - normal, abs=0.02)
     assert got.high == pytest.approx(values.mean() + normal, abs=0.02)
     assert got == pass_at_k(counts, 4, 1)
-    assert pass_at_k([4, 4], 4, 1) == Estimate(1.0, 1.0, 1.0)
-    assert pass_at_k([1], 4, 1) == Estimate(0.25, 0.25, 0.25)
+    assert got == mean_rate(values)
+
+
+def test_tasks_that_are_all_alike_leave_as_much_open_as_single_tries():
+    assert pass_at_k([4, 4, 4], 4, 1) == success_rate(3, 3)
+    assert pass_hat_k([0, 0], 4, 2) == success_rate(0, 2)
+    half = mean_rate([0.5] * 10)
+    assert half == Estimate(0.5, success_rate(5, 10).low, success_rate(5, 10).high)
+    assert mean_rate([0.25]).low < 0.25 < mean_rate([0.25]).high
+
+
+def test_tries_at_one_task_are_no_more_tasks():
+    few, many = mean_rate([0.0, 1.0] * 5), mean_rate([0.0, 1.0] * 80)
+    assert few.high - few.low > 3 * (many.high - many.low)

@@ -216,11 +216,18 @@ def test_what_cannot_be_judged_is_missing_and_costs_nothing(make_judge, make_mod
     long = replace(EPISODES[1], messages=EPISODES[1].messages * 50)
     judge = make_judge()
     first, second, third = judge.score([broken, long, EPISODES[2]])
-    assert "environment broke" in first.reason and second.reason.endswith("more than 8192")
+    assert "environment broke" in first.reason and second.reason.endswith("more than the model's 8192")
     assert not third.is_missing
     assert (judge.totals.requests, judge.totals.missing) == (1, 1)
     (score,) = make_judge(max_prompt_tokens=100).score([EPISODES[2]])
-    assert score.is_missing and score.reason.endswith("tokens, more than 100")
+    assert score.is_missing and score.reason.endswith("tokens, more than max_prompt_tokens 100")
+    length = int(score.reason.split()[3])
+    # What the reply needs is no part of the prompt.
+    settings = {"method": "generate", "max_new_tokens": 4, "cache_dir": None}
+    (score,) = make_judge(max_prompt_tokens=length, **settings).score([EPISODES[2]])
+    assert "unusable reply" in score.reason
+    (score,) = make_judge(max_prompt_tokens=length - 1, **settings).score([EPISODES[2]])
+    assert f"has {length} tokens" in score.reason
 
 
 def test_weights_that_are_no_numbers_give_no_number(make_judge, make_module, tmp_path):
@@ -404,3 +411,15 @@ def test_the_command_judges_a_model_in_process(make_module, tokenizer, tmp_path,
         assert (figures["requests"], figures["cache_hits"]) == (requests, 132 - requests)
         assert figures["missing"] == 0.0 and "spearman" in figures["out_of_bounds"], "its weights are random"
         assert figures["repeat_error"] < 1e-5
+
+
+def test_equal_weights_read_otherwise_are_another_model(make_judge, make_module, tmp_path):
+    settings = {"cache_dir": str(tmp_path / "cache")}
+    values(make_judge(**settings).score(EPISODES[:1]))
+    other = make_module()
+    other.config.rope_parameters = {**other.config.rope_parameters, "rope_theta": 77.0}
+    other = type(other)(other.config)
+    other.load_state_dict(make_module().state_dict())
+    judge = make_judge(other, **settings)
+    values(judge.score(EPISODES[:1]))
+    assert judge.totals.cache_hits == 0

@@ -4,12 +4,13 @@ import math
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, GraniteConfig, GraniteForCausalLM
 
 from awpo_agent import losses
 from awpo_agent.batching import make_batch, micro_batches
-from awpo_agent.losses import clipped_surrogate, reference_kl, sampled_logprobs
+from awpo_agent.losses import check_output_layer, clipped_surrogate, reference_kl, sampled_logprobs
 from awpo_agent.types import Rollout
+from awpo_env.errors import UsageError
 
 
 @pytest.fixture
@@ -71,6 +72,23 @@ def test_a_model_with_other_names_for_its_parts_is_scored_as_well():
     want_BT = want_BTV.gather(2, batch.ids_BT[:, 1:, None])[:, :, 0]
     assert torch.allclose(logprobs_N, want_BT[batch.is_sampled_BT[:, 1:]], rtol=0, atol=1e-5)
     assert shapes == [(5, 37)]  # that its layers see everything it does not say, so nothing is forwarded apart
+
+
+def test_a_model_that_scales_its_logits_is_refused(make_model):
+    check_output_layer(make_model())
+    sizes = {"vocab_size": 300, "hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+    heads = {
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+        "pad_token_id": 0,
+    }
+    model = GraniteForCausalLM(GraniteConfig(**sizes, **heads, initializer_range=0.5, logits_scaling=8.0))
+    with pytest.raises(UsageError, match="GraniteForCausalLM scales or caps its logits behind the output layer"):
+        check_output_layer(model)
+    assert model.training
+    check_output_layer(GraniteForCausalLM(GraniteConfig(**sizes, **heads, logits_scaling=1.0)))
 
 
 def test_half_precision_is_scored_in_single_and_double_in_double(make_model, rollouts):

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from accelerate import PartialState
 from accelerate.commands.config.config_args import load_config_from_file
 
@@ -45,6 +46,16 @@ def test_sharding_that_cannot_be_had_is_refused(monkeypatch):
     monkeypatch.setattr("awpo_agent.processes.is_deepspeed_available", lambda: False)
     with pytest.raises(UsageError, match="DeepSpeed, which is not installed"):
         join_processes()
+
+
+def test_a_mac_trains_on_its_cores(monkeypatch):
+    made = []
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda check_available: torch.device("mps"))
+    monkeypatch.setattr("awpo_agent.processes.PartialState", lambda cpu=False: made.append(cpu) or PartialState())
+    join_processes()
+    monkeypatch.setattr("torch.accelerator.current_accelerator", lambda check_available: torch.device("cuda"))
+    join_processes()
+    assert made == [True, False]
 
 
 def test_processes_that_do_not_find_each_other_are_refused(monkeypatch):

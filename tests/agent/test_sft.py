@@ -139,3 +139,43 @@ def test_mistakes_are_told(tmp_path, demos, capsys):
     assert not (tmp_path / "model").exists()
     assert main(["sft", "--data", "[x]", "--output_dir", "y", "--step", "3"]) == 2
     assert "Did you mean 'steps'?" in capsys.readouterr().err
+
+
+HELLO = {"messages": [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]}
+
+
+def write(path, *lines):
+    path.write_text("\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("{", r"demos.jsonl:3 is no JSON \(Expecting"),
+        ("[]", "demos.jsonl:3 has no list 'messages'"),
+        ({"messages": HELLO["messages"][:1]}, "demos.jsonl:3 has no message of an assistant"),
+    ],
+)
+def test_a_line_that_is_no_demonstration_is_named(tmp_path, line, problem):
+    data = write(tmp_path / "demos.jsonl", HELLO, "", line)
+    with pytest.raises(UsageError, match=problem):
+        train(SFTConfig([data], str(tmp_path / "model"), **TINY))
+
+
+def test_a_single_demonstration_is_enough(tmp_path):
+    train(SFTConfig([write(tmp_path / "demos.jsonl", HELLO, "", HELLO, "")], str(tmp_path / "model"), **TINY))
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "model").config.hidden_size == 32
+
+
+def test_calls_without_words_and_messages_in_a_row_are_read(chat):
+    call = {"id": "call_0", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
+    user, done = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "done"}
+    silent = {"role": "assistant", "content": None, "tool_calls": [call], "reasoning_content": None}
+    episode = {"messages": [user, silent, done, {**done, "tool_calls": None}], "tools": []}
+    example = encode_episode(chat, episode)
+    says = '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'
+    said = [chat.assistant(text) for text in (says, "done", "done")]
+    start = chat.delta([])
+    assert example.ids == [*chat.prompt([user], []), *said[0], *start, *said[1], *start, *said[2]]
+    assert sum(example.carries_loss) == sum(map(len, said))
