@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import hashlib
 import json
-import os
 import threading
 import time
 from collections import deque
@@ -19,13 +18,11 @@ from typing import Any
 
 import jinja2
 import torch
-from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from awpo_agent.chat import tag_breaker
+from awpo_agent.judge_model import JudgeModel, Question, TransformersJudgeModel
 from awpo_agent.local_judge_settings import LocalJudgeSettings
-from awpo_agent.mark_reading import ExpectedMarks, Question, Reading, WrittenReplies
-from awpo_agent.train import load_policy
+from awpo_agent.mark_reading import ExpectedMarks, Reading, WrittenReplies
 from awpo_env.errors import UsageError
 from awpo_env.judges.base import BROKEN
 from awpo_env.judges.cache import ReplyCache
@@ -54,8 +51,7 @@ class LocalJudge:
 
     Args:
         settings: Which model, and how it is read.
-        loaded: A model and its tokenizer, instead of loading what `settings` name. The model is moved to the device
-            and type of the settings and put into evaluation mode.
+        loaded: A model, instead of loading what `settings` name.
         fields: Single settings, instead of or on top of `settings`.
 
     Raises:
@@ -71,7 +67,7 @@ class LocalJudge:
         self,
         settings: LocalJudgeSettings | None = None,
         *,
-        loaded: tuple[nn.Module, PreTrainedTokenizerBase] | None = None,
+        loaded: JudgeModel | None = None,
         **fields: Any,
     ) -> None:
         if settings is None:
@@ -80,16 +76,14 @@ class LocalJudge:
             settings = LocalJudgeSettings.from_json({**dataclasses.asdict(settings), **fields})
         self.settings = settings
         self._rubric = Rubric.load(settings.rubric)
-        model, self._tokenizer = loaded or load_policy(settings.model, settings.dtype)
-        self._model = _placed(model, settings)
-        self._break_tags = tag_breaker(self._tokenizer)
+        self._model = loaded or _loaded(settings)
+        self._break_tags = tag_breaker(self._model.tokenizer)
         self._reading = self._make_reading()
         self._check_template()
         folder = None if settings.cache_dir is None else Path(settings.cache_dir).expanduser()
         self._ledger = Ledger(folder)
         self._cache = None if folder is None else ReplyCache(folder, int(settings.cache_size_mb * 2**20))
-        self._weights = "" if folder is None else _digest_of_weights(self._model)
-        self._positions = getattr(self._model.config, "max_position_embeddings", None)
+        self._weights = "" if folder is None else self._model.digest()
         self._waiting: deque[_Ticket] = deque()
         self._lock = threading.Lock()
         self._is_closed = False
@@ -107,7 +101,7 @@ class LocalJudge:
 
     def with_seed(self, seed: int) -> LocalJudge:
         """Return the same judge with another seed, which asks for everything anew; both share one model."""
-        return type(self)(self.settings, loaded=(self._model, self._tokenizer), seed=seed)
+        return type(self)(self.settings, loaded=self._model, seed=seed)
 
     def __enter__(self) -> LocalJudge:
         return self
@@ -175,18 +169,20 @@ class LocalJudge:
         most, num_prompt = self.settings.max_prompt_tokens, len(question.prompt)
         if most is not None and num_prompt > most:
             return f"the prompt has {num_prompt} tokens, more than max_prompt_tokens {most}"
-        if self._positions is not None and question.num_tokens > self._positions:
-            return f"prompt and reply need {question.num_tokens} tokens, more than the model's {self._positions}"
+        limit = self._model.max_length
+        if limit is not None and question.num_tokens > limit:
+            return f"prompt and reply need {question.num_tokens} tokens, more than the model's {limit}"
         return ""
 
     def _encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """Return the prompt's tokens; in what a transcript says no tag of the tokenizer is left."""
         *frame, question = messages
         safe = [*frame, {**question, "content": self._break_tags(question["content"])}]
-        text = self._tokenizer.apply_chat_template(
+        tokenizer = self._model.tokenizer
+        text = tokenizer.apply_chat_template(
             safe, tokenize=False, add_generation_prompt=True, **self.settings.template_options
         )
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
+        return tuple(tokenizer.encode(text, add_special_tokens=False))
 
     def _key(self, question: Question) -> str:
         """Digest of all a reply depends on: the weights, the method, and every token that is read."""
@@ -260,11 +256,11 @@ class LocalJudge:
 
     def _make_reading(self) -> Reading:
         if self.settings.method == "generate":
-            return WrittenReplies(self._model, self._tokenizer, self._rubric, self.settings.max_new_tokens)
-        return ExpectedMarks(self._model, self._tokenizer, self._rubric, self.settings.least_mass)
+            return WrittenReplies(self._model, self._rubric, self.settings.max_new_tokens)
+        return ExpectedMarks(self._model, self._rubric, self.settings.least_mass)
 
     def _check_template(self) -> None:
-        if not self._tokenizer.chat_template:
+        if not self._model.tokenizer.chat_template:
             raise UsageError(f"the tokenizer of {self.settings.model!r} has no chat template; expected one, set it")
         try:
             self._encode([{"role": "system", "content": "x"}, {"role": "user", "content": "x"}])
@@ -275,30 +271,9 @@ class LocalJudge:
             ) from None
 
 
-def _placed(model: nn.Module, settings: LocalJudgeSettings) -> nn.Module:
-    device = settings.device or _own_device()
-    try:
-        model = model.to(device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise UsageError(f"device {device!r} cannot be used: {reason}; expected one such as 'cpu' or 'cuda'") from None
-    if settings.dtype != "auto":
-        model = model.to(getattr(torch, settings.dtype))
-    return model.eval()
+def _loaded(settings: LocalJudgeSettings) -> JudgeModel:
+    if settings.engine == "vllm":
+        from awpo_agent.judge_model_vllm import VLLMJudgeModel
 
-
-def _own_device() -> str:
-    """The accelerator of this process, as launchers number them, or the CPU."""
-    if torch.cuda.is_available():
-        return f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _digest_of_weights(model: nn.Module) -> str:
-    """Digest of a model's settings and of every tensor, so that a cached reply is never another model's."""
-    settings = {**model.config.to_dict(), "_name_or_path": None, "transformers_version": None}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+        return VLLMJudgeModel(settings)
+    return TransformersJudgeModel.load(settings)

@@ -109,11 +109,11 @@ def load_policy(name: str, dtype: str = "float32") -> tuple[nn.Module, PreTraine
         UsageError: There is no such model.
     """
     logging.disable_progress_bar()  # a bar for loading a few files hides the bars that matter
-    path = _find_policy(name)
+    path = find_policy(name)
     with _explained(name):
         tokenizer = AutoTokenizer.from_pretrained(path)
         options = {"dtype": dtype, "attn_implementation": "sdpa"}
-        if _has_adapters(path):
+        if has_adapters(path):
             from peft import AutoPeftModelForCausalLM
 
             # Merged, so that whoever trains on trains on what was learnt, with adapters of its own or without.
@@ -125,17 +125,21 @@ def load_policy(name: str, dtype: str = "float32") -> tuple[nn.Module, PreTraine
 
 def load_model_config(name: str) -> PreTrainedConfig:
     """Load a model's configuration without its weights; `name` and errors are those of `load_policy`."""
-    path = _find_policy(name)
+    path = find_policy(name)
     with _explained(name):
-        if _has_adapters(path):
+        if has_adapters(path):
             from peft import PeftConfig
 
             path = PeftConfig.from_pretrained(path).base_model_name_or_path
         return AutoConfig.from_pretrained(path)
 
 
-def _has_adapters(path: str) -> bool:
-    """Whether a folder holds LoRA adapters of a model instead of the model."""
+def has_adapters(path: str) -> bool:
+    """Whether a folder holds LoRA adapters of a model instead of the model.
+
+    Raises:
+        UsageError: It does, and peft is not installed.
+    """
     if not (Path(path) / "adapter_config.json").is_file():
         return False
     if find_spec("peft") is None:
@@ -143,7 +147,8 @@ def _has_adapters(path: str) -> bool:
     return True
 
 
-def _find_policy(name: str) -> str:
+def find_policy(name: str) -> str:
+    """Return the folder or the hub name that `name` stands for; `name` and errors are those of `load_policy`."""
     path = str(resources.files("awpo_agent.base_model")) if name == "base" else name
     if (Path(path) / "checkpoints").is_dir():
         path = str(newest_checkpoint(Path(path) / "checkpoints"))

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,13 +13,12 @@ from torch import nn
 
 from awpo_agent.engines.base import Completion, Sampling, check_request
 from awpo_agent.engines.noise import request_seed
+from awpo_agent.engines.vllm_process import computing, start_vllm
 from awpo_agent.policy import plain_weights
 from awpo_env.errors import UsageError
 
 if TYPE_CHECKING:
-    from vllm import LLMEngine, RequestOutput, SamplingParams
-
-_CPU_BLOCK = 128  # tokens of a block of vLLM's cache on CPUs
+    from vllm import RequestOutput, SamplingParams
 
 
 class VLLMEngine:
@@ -52,23 +48,20 @@ class VLLMEngine:
     ) -> None:
         self.model = model
         self.max_length = max_length or model.config.max_position_embeddings
-        self._on_cpu = on_cpu = not torch.cuda.is_available()
-        settings = {
-            "dtype": str(dtype or model.dtype).removeprefix("torch."),
-            "max_model_len": self.max_length,
-            "max_num_seqs": max_rows,
-            "enforce_eager": on_cpu,
-        }
-        if on_cpu:
-            # Where a prompt is prefilled in parts vLLM turns seeded generators back, which those of a CPU cannot.
-            settings |= {"enable_chunked_prefill": False, "max_num_batched_tokens": max(2048, self.max_length)}
-            settings["kv_cache_memory_bytes"] = _cache_bytes(
-                model.config, max_rows, self.max_length, dtype or model.dtype
+        with tempfile.TemporaryDirectory() as folder:
+            model.config.save_pretrained(folder)
+            self._vllm = start_vllm(
+                folder,
+                model.config,
+                max_rows=max_rows,
+                max_length=self.max_length,
+                dtype=dtype or model.dtype,
+                gpu_memory_utilization=gpu_memory_utilization,
+                load_format="dummy",
+                skip_tokenizer_init=True,
+                generation_config="vllm",
+                logprobs_mode="processed_logprobs",
             )
-        else:
-            settings["gpu_memory_utilization"] = gpu_memory_utilization
-        with self._compute():
-            self._vllm = _start(model, settings)
         self._version = 1
         self._pushed: int | None = None
         self._numbers = itertools.count()
@@ -126,7 +119,7 @@ class VLLMEngine:
 
     def _push(self) -> None:
         self._pushed = None
-        with self._compute():
+        with computing():
             self._vllm.collective_rpc("reload_weights", kwargs={"weights_iterator": plain_weights(self.model)})
         if not self._vllm.reset_prefix_cache():
             raise RuntimeError("vLLM kept the attention state of earlier weights")
@@ -153,7 +146,7 @@ class VLLMEngine:
         try:
             while self._unanswered:
                 await self._settle()
-                with self._compute():
+                with computing():
                     outputs = self._vllm.step()
                 for output in outputs:
                     if output.finished and (future := self._unanswered.pop(output.request_id, None)) is not None:
@@ -180,44 +173,3 @@ class VLLMEngine:
                 future.set_exception(error)
             else:
                 future.cancel()
-
-    @contextmanager
-    def _compute(self) -> Iterator[None]:
-        """On a CPU nothing is compiled: it takes a minute, and a compiler."""
-        if not self._on_cpu:
-            yield
-            return
-        with torch.compiler.set_stance("force_eager"):
-            yield
-
-
-def _start(model: nn.Module, settings: dict[str, Any]) -> LLMEngine:
-    # In this process: another one could not be handed the weights of this one's module.
-    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    set_num_threads = torch.set_num_threads
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(action="ignore"):
-        from vllm import EngineArgs, LLMEngine
-
-        model.config.save_pretrained(folder)
-        arguments = EngineArgs(
-            model=folder,
-            load_format="dummy",
-            skip_tokenizer_init=True,
-            generation_config="vllm",
-            logprobs_mode="processed_logprobs",
-            distributed_executor_backend="external_launcher" if int(os.environ.get("WORLD_SIZE", 1)) > 1 else "uni",
-            disable_log_stats=True,
-            **settings,
-        )
-        vllm = LLMEngine.from_engine_args(arguments)
-    torch.set_num_threads = set_num_threads  # vLLM for CPUs puts one there that does nothing
-    return vllm
-
-
-def _cache_bytes(config: Any, max_rows: int, max_length: int, dtype: torch.dtype) -> int:
-    """Return how much attention state `max_rows` conversations of `max_length` tokens have, one block more each."""
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    token = 2 * config.num_hidden_layers * config.num_key_value_heads * head_dim * dtype.itemsize
-    return token * (max_length + _CPU_BLOCK) * max_rows

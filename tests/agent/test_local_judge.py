@@ -16,6 +16,7 @@ import yaml
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from awpo_agent.cli import main
+from awpo_agent.judge_model import TransformersJudgeModel
 from awpo_agent.local_judge import LocalJudge
 from awpo_agent.local_judge_settings import LocalJudgeSettings
 from awpo_agent.mark_reading import expected_score
@@ -85,8 +86,10 @@ def make_judge(make_module, tokenizer, tmp_path):
     usual = {"model": "tiny", "device": "cpu", "rubric": str(tmp_path / "short.yaml"), "cache_dir": None}
 
     def build(module=None, tokens=tokenizer, **settings):
-        loaded = (make_module() if module is None else module, tokens)
-        made.append(LocalJudge(loaded=loaded, **{**usual, "least_mass": 0.0, **settings}))
+        settings = {**usual, "least_mass": 0.0, **settings}
+        placing = {name: settings[name] for name in ("device", "dtype") if name in settings}
+        loaded = TransformersJudgeModel(make_module() if module is None else module, tokens, **placing)
+        made.append(LocalJudge(loaded=loaded, **settings))
         return made[-1]
 
     yield build
@@ -183,7 +186,7 @@ def test_neither_order_nor_company_nor_padding_changes_a_score(make_judge):
 
 def test_every_mark_is_asked_for_with_no_other_before_it(make_judge):
     places = make_judge()._reading.question((), "abcd").places
-    texts = [make_judge()._tokenizer.decode(place.beginning).rstrip() for place in places]
+    texts = [make_judge()._model.tokenizer.decode(place.beginning).rstrip() for place in places]
     assert texts == [BEGINNING.format("abcd", name) for name in NAMES]
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 import torch
+from judge_by_heart import RUBRIC, save_judge
 
 from awpo_agent.chat import ChatTokens
 from awpo_agent.engines.base import Engine
@@ -144,6 +145,22 @@ def vllm_server(base_model: Path, start_server: Callable[..., ServerProcess]) ->
     server = start_server(base_model, "--enable-auto-tool-choice", "--tool-call-parser", "hermes")
     server.wait()
     return server
+
+
+@pytest.fixture(scope="session")
+def rubric(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a short rubric."""
+    path = tmp_path_factory.mktemp("rubric") / "short.yaml"
+    path.write_text(RUBRIC)
+    return path
+
+
+@pytest.fixture(scope="session")
+def judge_model(rubric: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a judge model that knows some transcripts by heart."""
+    folder = tmp_path_factory.mktemp("judge_model")
+    save_judge(rubric, folder)
+    return folder
 
 
 @pytest.fixture
