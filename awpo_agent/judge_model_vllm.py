@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 class VLLMJudgeModel:
     """A language model that vLLM runs in this process; see `JudgeModel`.
 
-    It may be made in one thread and used in another, one at a time, beside a `VLLMEngine` of the same process.
+    It may be made in one thread and used in others, beside a `VLLMEngine` of the same process.
 
     Args:
         settings: Which model, its type, and how much memory it may take.
@@ -60,6 +61,7 @@ class VLLMJudgeModel:
         self._config = config
         self._device = torch.cuda.current_device() if torch.cuda.is_available() else -1
         self._numbers = itertools.count()
+        self._lock = threading.Lock()  # a step hands out whatever is done, whoever asked
 
     def digest(self) -> str:
         """See `JudgeModel.digest`."""
@@ -106,18 +108,19 @@ class VLLMJudgeModel:
 
     def _run(self, requests: Sequence[tuple[Ids, SamplingParams]]) -> list[RequestOutput]:
         """Return what vLLM makes of the requests, in their order; others may compute between two of its steps."""
-        names = [str(next(self._numbers)) for _ in requests]
         done: dict[str, RequestOutput] = {}
-        try:
-            for name, (prompt, how) in zip(names, requests, strict=True):
-                content: Any = {"prompt_token_ids": list(prompt)}
-                self._vllm.add_request(name, content, how)
-            while self._vllm.has_unfinished_requests():
-                # The current device belongs to the thread, and this may be another than the one it was made in.
-                with computing(), torch.cuda.device(self._device):
-                    outputs = self._vllm.step()
-                done |= {output.request_id: output for output in outputs if output.finished}
-        except BaseException:
-            self._vllm.abort_request(names)
-            raise
+        with self._lock:
+            names = [str(next(self._numbers)) for _ in requests]
+            try:
+                for name, (prompt, how) in zip(names, requests, strict=True):
+                    content: Any = {"prompt_token_ids": list(prompt)}
+                    self._vllm.add_request(name, content, how)
+                while self._vllm.has_unfinished_requests():
+                    # The current device belongs to the thread, and this may be another than the one it was made in.
+                    with computing(), torch.cuda.device(self._device):
+                        outputs = self._vllm.step()
+                    done |= {output.request_id: output for output in outputs if output.finished}
+            except BaseException:
+                self._vllm.abort_request(names)
+                raise
         return [done[name] for name in names]

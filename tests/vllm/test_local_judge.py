@@ -86,6 +86,19 @@ def test_replies_are_kept_for_these_weights_alone(make_judge, tmp_path, judge_mo
         parameter[0, 0] -= 1.0
 
 
+def test_two_judges_that_share_a_model_get_their_own_replies(make_judge):
+    transcripts = [case(number) for number in STRANGE]
+    one, other = make_judge(batch_size=2), make_judge(batch_size=2).with_seed(1)
+    want = values(one.score(transcripts))
+
+    async def both() -> list[list[Score]]:
+        return await asyncio.gather(one.score_async(transcripts), other.score_async(transcripts[::-1]))
+
+    first, second = asyncio.run(both())
+    assert values(first) == pytest.approx(want, abs=1e-4) and values(second) == pytest.approx(want[::-1], abs=1e-4)
+    other.close()
+
+
 def test_an_engine_of_the_same_process_keeps_its_own_state(make_judge):
     """Both compute at the same time, in two threads: what each gives is what it gives alone."""
     model, _ = load_policy("base")
