@@ -38,7 +38,7 @@ FINALISTS: Mapping[str, tuple[str, ...]] = {
     "awpo, all_wrong skip": ("--advantage_estimator", "awpo", "--awpo_all_wrong", "skip"),
     "awpo, all_wrong reason": ("--advantage_estimator", "awpo", "--awpo_all_wrong", "reason"),
 }
-BASES: Mapping[str, int] = {"shipped": 12, "careless": 12, "hasty": 48}
+BASES: Mapping[str, int] = {"shipped": 24, "careless": 12, "hasty": 48}
 """What is trained, and for how many batches of 64 episodes. The model that ships; one taught to slip now and then in
 every message, of whose episodes few succeed though it mostly knows better; and one taught the habit of telling a result
 without its last call, where one demonstration in fifty does all it should."""
