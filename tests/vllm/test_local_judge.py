@@ -80,7 +80,7 @@ def test_replies_are_kept_for_these_weights_alone(make_judge, tmp_path, judge_mo
     assert (again.totals.requests, again.totals.cache_hits) == (0, len(KNOWN))
     digest = again._model.digest()
     with torch.no_grad():
-        (parameter,) = again._model._vllm.apply_model(lambda model: next(iter(model.parameters())))
+        parameter = again._model._reader.of_model(lambda model: next(iter(model.parameters())))
         parameter[0, 0] += 1.0
         assert again._model.digest() != digest
         parameter[0, 0] -= 1.0
