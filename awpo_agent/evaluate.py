@@ -116,7 +116,7 @@ def task_seeds(seed: int, num_tasks: int) -> list[int]:
 def evaluate_model(
     model: Any,
     chat: ChatTokens,
-    make_env: Callable[[], gymnasium.Env[dict[str, Any], str]],
+    make_env: MakeEnv,
     *,
     num_tasks: int,
     num_tries: int,
@@ -144,7 +144,7 @@ def evaluate_model(
 
 def evaluate_script(
     name: str,
-    make_env: Callable[[], gymnasium.Env[dict[str, Any], str]],
+    make_env: MakeEnv,
     *,
     num_tasks: int,
     num_tries: int,
@@ -298,9 +298,7 @@ def _every_task(make_env: MakeEnv, seed: int) -> tuple[MakeEnv, int]:
 
 
 def _play(
-    args: argparse.Namespace,
-    make_env: Callable[[], gymnasium.Env[dict[str, Any], str]],
-    on_end: Callable[[], None],
+    args: argparse.Namespace, make_env: MakeEnv, on_end: Callable[[], None]
 ) -> tuple[list[EpisodeResult], dict[str, int]]:
     numbers = {"num_tasks": args.episodes, "num_tries": args.tries, "seed": args.seed, "on_end": on_end}
     if args.policy in SCRIPTS:
